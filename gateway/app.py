@@ -1,0 +1,97 @@
+"""Builds the application: every part is made here, handed its settings, and joined in the order data walks."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Flask
+
+from gateway.auth.first_key import stored_digests
+from gateway.auth.guard import KeyGuard
+from gateway.auth.keys import key_ring
+from gateway.backends.base import Backend, Upstream, backend_for
+from gateway.backends.connection import tls_context
+from gateway.backends.resolver import Resolver
+from gateway.backends.transport import Pool
+from gateway.chat.routes import blueprint as chat
+from gateway.discovery.metadata import Declared
+from gateway.discovery.metadata import blueprint as metadata
+from gateway.discovery.models import blueprint as models
+from gateway.embeddings.routes import blueprint as embeddings
+from gateway.kernel.logs import Log
+from gateway.kernel.registry import load_folder
+from gateway.ops.health import blueprint as ops
+from gateway.pipeline.pipeline import Pipeline
+from gateway.routing.catalog import Catalog
+from gateway.routing.probes import Probes
+from gateway.routing.router import Router
+from gateway.settings import Settings
+from gateway.usage.metrics import Metrics
+from gateway.usage.observer import RequestObserver
+from gateway.web.edge import Edge
+from gateway.web.endpoint import Guard, endpoints_of
+from gateway.web.services import part_of, provide
+
+SLICES: tuple[Blueprint, ...] = (chat, embeddings, models, metadata, ops)
+"""The rooms, one line each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Parts that a test may bring along instead of the usual ones."""
+
+    log: Log | None = None
+    metrics: Metrics | None = None
+    backends: tuple[Backend, ...] | None = None
+
+
+def create_app(settings: Settings, parts: Parts | None = None) -> Flask:
+    """Return the application; nothing runs in the background until ``start``."""
+    parts = parts or Parts()
+    load_folder("gateway.routing.policies")
+    app = Flask("gateway", static_folder=None)
+    log = parts.log or Log(settings.web.log_level)
+    metrics = parts.metrics or Metrics()
+    backends = parts.backends
+    if backends is None:
+        backends = tuple(_backends(settings))
+    catalog = Catalog(backends)
+    router = Router(catalog, settings.routing)
+    ring = key_ring(settings.keys, stored_digests(Path(settings.web.data_dir)))
+    guard = KeyGuard(ring, lambda code: metrics.of("gateway_auth_failures_total", code).inc())
+    pipeline = Pipeline(router, catalog, metrics, log, settings.web, settings.backends)
+    probes = Probes(catalog, settings.routing, settings.backends, log)
+    for part in (log, metrics, catalog, router, pipeline, probes, settings.web, settings.routing, settings.usage):
+        provide(app, part)
+    provide(app, guard, Guard)
+    for blueprint in SLICES:
+        app.register_blueprint(blueprint)
+    provide(app, Declared(endpoints_of(app)))
+    edge = Edge(app, settings.web, RequestObserver(metrics, log), log)
+    metrics.of("gateway_in_flight_requests").set(0)
+    provide(app, edge)
+    app.wsgi_app = edge  # type: ignore[method-assign]  # the documented way to wrap a Flask application
+    return app
+
+
+def start(app: Flask) -> None:
+    """Begin what runs in the background; called once in each worker, after the fork."""
+    part_of(app, Probes).start()
+
+
+def stop(app: Flask) -> None:
+    """End what runs in the background."""
+    part_of(app, Probes).stop()
+
+
+def _backends(settings: Settings) -> list[Backend]:
+    resolver = Resolver()
+    tls: Any = tls_context(settings.backends)
+    return [_backend(upstream, resolver, tls) for upstream in settings.upstreams]
+
+
+def _backend(upstream: Upstream, resolver: Resolver, tls: Any) -> Backend:
+    kind = backend_for(upstream.url)
+    url = kind.http_url(upstream.url)
+    pool = Pool(url, upstream.timeouts, resolver, tls) if url else None
+    return kind(upstream, pool)

@@ -1,0 +1,1 @@
+"""Spine 1: who is calling, and whether they may."""

@@ -1,0 +1,58 @@
+"""The first admin key: made once, shown once, kept only as a digest.
+
+Until keys live in a database, the digest lies in ``DATA_DIR/keys.json`` (mode 600), which all
+workers of the host read.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+import orjson
+
+from gateway.auth.keys import digest_of, new_key, public_id
+
+DIGESTS = "keys.json"
+PLAIN = "first_admin_key"
+
+
+def stored_digests(data_dir: Path) -> dict[str, str]:
+    """Return the stored keys: public id to hex digest."""
+    path = data_dir / DIGESTS
+    if not path.is_file():
+        return {}
+    stored: dict[str, str] = orjson.loads(path.read_bytes())
+    return stored
+
+
+def make_first_key(data_dir: Path) -> str | None:
+    """Return a new admin key when there is none yet; None when one exists.
+
+    The key is written to ``first_admin_key`` (mode 600) before its digest is, so that a crash in
+    between loses nothing; of several processes that race, one makes it.
+    """
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (data_dir / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if stored_digests(data_dir):
+            return None
+        key = new_key()
+        _write(data_dir / PLAIN, key.encode() + b"\n")
+        _write(data_dir / DIGESTS, orjson.dumps({public_id(key): digest_of(key).hex()}))
+    return key
+
+
+def forget_plain(data_dir: Path) -> None:
+    """Remove the readable copy, once its owner has seen it."""
+    (data_dir / PLAIN).unlink(missing_ok=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all, readable by its owner only."""
+    fresh = path.with_name(f".{path.name}.new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)

@@ -1,0 +1,188 @@
+"""Repairs of one choice of one streamed event, for chat and for legacy completions.
+
+The facts behind each rule are in docs/decisions/streams.md: what clients break on, what servers send.
+"""
+
+from typing import Any
+
+import orjson
+
+from gateway.kernel.ids import new_id
+
+FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+_FINISH_SYNONYMS = {
+    "end_turn": "stop", "eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "complete": "stop",
+    "load": "stop", "unload": "stop", "max_tokens": "length", "max_length": "length", "model_length": "length",
+    "tool_use": "tool_calls", "tool_call": "tool_calls", "safety": "content_filter", "refusal": "content_filter",
+}  # fmt: skip
+_CONTENT_FIELDS = ("content", "tool_calls", "function_call", "refusal", "audio",
+                   "reasoning_content", "reasoning", "thinking")  # fmt: skip
+
+
+def finish_reason_of(value: Any, *, called_tools: bool) -> str:
+    """Return a finish reason from OpenAI's closed list; unknown ones break agents' loops."""
+    reason = value if value in FINISH_REASONS else _FINISH_SYNONYMS.get(str(value).lower(), "stop")
+    return "tool_calls" if called_tools and reason == "stop" else reason
+
+
+class ToolCalls:
+    """The tool calls of one choice: dense indexes from 0; id, type and name once each."""
+
+    __slots__ = ("_places", "_seen")
+
+    def __init__(self) -> None:
+        self._places: dict[Any, int] = {}
+        self._seen = 0
+
+    def any(self) -> bool:
+        """Tell whether a call was made."""
+        return bool(self._seen)
+
+    def repair(self, deltas: list[Any]) -> bool:
+        """Bring one event's tool-call deltas into order, in place; tell whether anything changed."""
+        changed = False
+        for delta in deltas:
+            if isinstance(delta, dict):
+                changed |= self._one(delta)
+        return changed
+
+    def _one(self, delta: dict[str, Any]) -> bool:
+        key = delta.get("index")
+        if not isinstance(key, int):
+            key = delta.get("id") or "only"
+        is_new = key not in self._places
+        place = self._places.setdefault(key, self._seen)
+        self._seen = max(self._seen, place + 1)
+        changed = _put(delta, "index", place)
+        function = delta.get("function")
+        if not isinstance(function, dict):
+            function = delta["function"] = {}
+            changed = True
+        if is_new:
+            changed |= _put(delta, "type", "function")
+            if not delta.get("id"):
+                delta["id"] = new_id("call")
+                changed = True
+        else:
+            changed |= _drop(delta, "id", "type") | _drop(function, "name")
+        arguments = function.get("arguments")
+        if arguments is None:
+            if is_new:
+                function["arguments"] = ""
+                changed = True
+        elif not isinstance(arguments, str):
+            function["arguments"] = _as_text(arguments)
+            changed = True
+        return changed
+
+
+class ChatChoice:
+    """State of one choice of a chat stream."""
+
+    __slots__ = ("_tools", "finished", "spoke")
+
+    def __init__(self) -> None:
+        self._tools = ToolCalls()
+        self.spoke = False
+        self.finished = False
+
+    def repair(self, choice: dict[str, Any]) -> tuple[bool, bool]:
+        """Bring a choice into order, in place.
+
+        Returns:
+            Whether anything changed, and whether it bears content.
+        """
+        delta = choice.get("delta")
+        changed = not isinstance(delta, dict)
+        if not isinstance(delta, dict):
+            delta = choice["delta"] = {}
+        changed |= self._role(delta)
+        calls = delta.get("tool_calls")
+        if isinstance(calls, list) and calls:
+            changed |= self._tools.repair(calls)
+            changed |= _drop(delta, "function_call")
+        if choice.get("finish_reason") is not None:
+            self.finished = True
+            reason = finish_reason_of(choice["finish_reason"], called_tools=self._tools.any())
+            changed |= _put(choice, "finish_reason", reason)
+        else:
+            changed |= _put(choice, "finish_reason", None)
+        return changed, any(delta.get(name) for name in _CONTENT_FIELDS)
+
+    def _role(self, delta: dict[str, Any]) -> bool:
+        if self.spoke:
+            return _drop(delta, "role")
+        self.spoke = True
+        if delta.get("role") == "assistant":
+            return False
+        rest = dict(delta)
+        delta.clear()
+        delta.update({"role": "assistant", "content": ""} | {k: v for k, v in rest.items() if k != "role"})
+        return True
+
+    @staticmethod
+    def split(choice: dict[str, Any]) -> dict[str, Any]:
+        """Take the finish off a choice that bears content; return the choice that carries it alone."""
+        last = {"index": choice["index"], "delta": {}, "finish_reason": choice["finish_reason"]}
+        choice["finish_reason"] = None
+        return last
+
+    @staticmethod
+    def text_bytes(choice: dict[str, Any]) -> int:
+        """Return how much text a choice carries, for an estimate of its tokens."""
+        text = choice["delta"].get("content") or choice["delta"].get("reasoning_content")
+        return len(text) if isinstance(text, str) else 0
+
+
+class CompletionChoice:
+    """State of one choice of a legacy completion stream."""
+
+    __slots__ = ("finished",)
+
+    def __init__(self) -> None:
+        self.finished = False
+
+    def repair(self, choice: dict[str, Any]) -> tuple[bool, bool]:
+        """Bring a choice into order, in place; see ``ChatChoice.repair``."""
+        changed = _put(choice, "text", choice["text"] if isinstance(choice.get("text"), str) else "")
+        if choice.get("finish_reason") is not None:
+            self.finished = True
+            changed |= _put(
+                choice, "finish_reason", finish_reason_of(choice["finish_reason"], called_tools=False)
+            )
+        else:
+            changed |= _put(choice, "finish_reason", None)
+        return changed, bool(choice["text"])
+
+    @staticmethod
+    def split(choice: dict[str, Any]) -> dict[str, Any]:
+        """Take the finish off a choice that bears text; return the choice that carries it alone."""
+        last = {"index": choice["index"], "text": "", "logprobs": None,
+                "finish_reason": choice["finish_reason"]}  # fmt: skip
+        choice["finish_reason"] = None
+        return last
+
+    @staticmethod
+    def text_bytes(choice: dict[str, Any]) -> int:
+        """Return how much text a choice carries."""
+        return len(choice["text"])
+
+
+def _put(target: dict[str, Any], name: str, value: Any) -> bool:
+    """Set a member; tell whether that changed anything."""
+    if name in target and target[name] == value and type(target[name]) is type(value):
+        return False
+    target[name] = value
+    return True
+
+
+def _drop(target: dict[str, Any], *names: str) -> bool:
+    """Remove members; tell whether any was there."""
+    present = [name for name in names if name in target]
+    for name in present:
+        del target[name]
+    return bool(present)
+
+
+def _as_text(arguments: Any) -> str:
+    return orjson.dumps(arguments).decode()

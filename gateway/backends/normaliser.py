@@ -1,0 +1,281 @@
+"""Upstream streams made to conform: good events pass byte for byte, the others are repaired.
+
+What comes out: one role a choice, dense tool-call indexes, exactly one finish reason a choice, the
+usage last with no choices and only when asked, one ``[DONE]``. A stream without a finish reason is
+an upstream failure, however politely it ended.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import orjson
+from msgspec import UNSET, UnsetType
+
+from gateway.backends.chunks import ChatChoice, CompletionChoice
+from gateway.backends.refusals import in_band
+from gateway.kernel.call import Call, Kind, Usage
+from gateway.kernel.clock import unix_seconds
+from gateway.kernel.errors import UpstreamCut, UpstreamInvalid
+from gateway.kernel.ids import new_id
+from gateway.kernel.sse import DONE, SseParser, frame
+from gateway.kernel.tokens import estimate
+
+_OBJECTS = {Kind.CHAT: "chat.completion.chunk", Kind.COMPLETION: "text_completion"}
+_ID_PREFIXES = {Kind.CHAT: "chatcmpl", Kind.COMPLETION: "cmpl"}
+Absent = msgspec.Raw | UnsetType | None
+
+
+class _Delta(msgspec.Struct, gc=False):
+    content: str | None = None
+    role: Absent = UNSET
+    tool_calls: Absent = None
+    function_call: Absent = UNSET
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: int
+    finish_reason: str | UnsetType | None = UNSET
+    delta: _Delta | None = None
+    text: str | None = None
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: list[_Choice]
+    usage: Absent = None
+    error: Absent = None
+
+
+_chunk = msgspec.json.Decoder(_Chunk)
+
+
+class Normaliser:
+    """One stream's memory.
+
+    Attributes:
+        has_content: Whether anything was heard that a reader would see.
+        finished: Whether every choice that began has ended with a finish reason.
+        done: Whether the stream was closed with ``[DONE]``; nothing may follow.
+        usage: What the upstream reported.
+
+    Args:
+        call: Says which names, and whether usage, the caller expects.
+        upstream_model: The model's name at the upstream; mapped back when the caller's differs.
+    """
+
+    def __init__(self, call: Call, upstream_model: str) -> None:
+        self._parser = SseParser()
+        self._asked_usage = call.include_usage
+        self._prompt_bytes = len(call.body)
+        self._object = _OBJECTS[call.kind]
+        self._kind = call.kind
+        self._public_model = call.model
+        self._renames = call.model != upstream_model
+        self._rename: tuple[bytes, bytes] | None = None
+        self._id = self._model = self._heard_model = ""
+        self._created = 0
+        self._choices: dict[int, Any] = {}
+        self._usage_event = b""
+        self._usage_said: dict[str, Any] = {}
+        self._text_bytes = 0
+        self.has_content = False
+        self.finished = False
+        self.done = False
+        self.usage: Usage | None = None
+
+    def feed(self, block: bytes) -> bytes:
+        """Return what the client gets for a block of upstream bytes; may be empty.
+
+        Raises:
+            UpstreamInvalid: Not JSON, not UTF-8, or an event over 1 MiB.
+            UpstreamError: The upstream reported an error inside the stream.
+            UpstreamCut: ``[DONE]`` came before a finish reason.
+        """
+        if self.done:
+            return b""
+        return self._pass(self._parser.feed(block))
+
+    def finish(self) -> bytes:
+        """Return the end of a stream whose upstream closed without ``[DONE]``.
+
+        Raises:
+            UpstreamCut: The model had not finished.
+        """
+        if self.done:
+            return b""
+        return self._pass(self._parser.finish()) + (b"" if self.done else self._end())
+
+    def settled_usage(self) -> Usage:
+        """Return the tokens of this stream, counted by ourselves when the upstream did not."""
+        return self.usage or Usage(
+            prompt_tokens=estimate(self._prompt_bytes),
+            completion_tokens=estimate(self._text_bytes),
+            estimated=True,
+        )
+
+    def _pass(self, events: list[bytes]) -> bytes:
+        out = []
+        for data in events:
+            if self.done:
+                break
+            if data == b"[DONE]" or data.strip() == b"[DONE]":
+                out.append(self._end())
+            else:
+                out.append(self._event(data))
+        return b"".join(out)
+
+    def _event(self, data: bytes) -> bytes:
+        try:
+            chunk = _chunk.decode(data)
+        except msgspec.ValidationError:
+            return self._repair(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise _invalid_stream() from None
+        if self._conforms(chunk):
+            if self._rename is None:
+                return b"data: " + data + b"\n\n"
+            if data.count(self._rename[0]) == 1:
+                return b"data: " + data.replace(*self._rename) + b"\n\n"
+        return self._repair(data)
+
+    def _conforms(self, chunk: _Chunk) -> bool:
+        """Tell whether a plain content event of a running stream may pass as it is."""
+        if (
+            chunk.model != self._heard_model
+            or chunk.id != self._id
+            or chunk.created != self._created
+            or chunk.object != self._object
+            or chunk.usage is not None
+            or chunk.error is not None
+            or len(chunk.choices) != 1
+        ):
+            return False
+        choice = chunk.choices[0]
+        if choice.finish_reason is not None or choice.index not in self._choices:
+            return False
+        if self._choices[choice.index].finished:
+            return False
+        delta = choice.delta
+        if delta is None:
+            text = choice.text if self._kind is Kind.COMPLETION else None
+        elif delta.role is UNSET and delta.tool_calls is None and delta.function_call is UNSET:
+            text = delta.content
+        else:
+            return False
+        if not text:
+            return False
+        self._text_bytes += len(text)
+        self.has_content = True
+        return True
+
+    def _repair(self, data: bytes) -> bytes:
+        try:
+            event = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            raise _invalid_stream() from None
+        if not isinstance(event, dict):
+            raise _invalid_stream()
+        if event.get("error"):
+            raise in_band(event["error"])
+        changed = self._names(event)
+        usage = usage_of(event.get("usage"))
+        choices = event.get("choices")
+        if usage is not None:
+            self.usage = usage
+            self._usage_event = data if choices == [] and not changed else b""
+            self._usage_said = event.pop("usage")
+            changed = True
+        last: list[dict[str, Any]] = []
+        kept: list[dict[str, Any]] = []
+        for place, choice in enumerate(choices if isinstance(choices, list) else ()):
+            if isinstance(choice, dict):
+                changed |= self._choice(choice, place, kept, last)
+        if not kept and not last:
+            return b""
+        if len(kept) != len(choices or ()):
+            changed = True
+        event["choices"] = kept
+        out = b""
+        if kept:
+            out = frame(orjson.dumps(event) if changed or last else data)
+        if last:
+            out += frame(orjson.dumps({**event, "choices": last}))
+        self._note_finish()
+        return out
+
+    def _choice(
+        self, choice: dict[str, Any], place: int, kept: list[dict[str, Any]], last: list[dict[str, Any]]
+    ) -> bool:
+        index = choice.get("index")
+        changed = not isinstance(index, int) or isinstance(index, bool)
+        if changed:
+            index = choice["index"] = place
+        kind = ChatChoice if self._kind is Kind.CHAT else CompletionChoice
+        state = self._choices.setdefault(index, kind())
+        if state.finished:
+            return True
+        repaired, bears_content = state.repair(choice)
+        self._text_bytes += kind.text_bytes(choice)
+        self.has_content = self.has_content or bears_content or state.finished
+        if state.finished and bears_content:
+            last.append(kind.split(choice))
+            changed = True
+        kept.append(choice)
+        return changed or repaired
+
+    def _names(self, event: dict[str, Any]) -> bool:
+        """Give every event the stream's one id, object, created and model; tell whether it lacked them."""
+        if not self._id:
+            self._learn_names(event)
+        names = {"id": self._id, "object": self._object, "created": self._created, "model": self._model}
+        wrong = {name: value for name, value in names.items()
+                 if event.get(name) != value or isinstance(event[name], float)}  # fmt: skip
+        event.update(wrong)
+        return bool(wrong)
+
+    def _learn_names(self, event: Mapping[str, Any]) -> None:
+        offered_id, created, model = event.get("id"), event.get("created"), event.get("model")
+        self._id = offered_id if isinstance(offered_id, str) and offered_id else new_id(_ID_PREFIXES[self._kind])
+        whole = isinstance(created, (int, float)) and not isinstance(created, bool) and created > 0
+        self._created = int(created) if whole else unix_seconds()  # type: ignore[arg-type]  # checked above
+        self._heard_model = model if isinstance(model, str) else ""
+        self._model = self._public_model if self._renames or not self._heard_model else self._heard_model
+        if self._model != self._heard_model:
+            old, new = (b'"model":' + orjson.dumps(name) for name in (self._heard_model, self._model))
+            self._rename = (old, new)
+
+    def _note_finish(self) -> None:
+        self.finished = bool(self._choices) and all(state.finished for state in self._choices.values())
+
+    def _end(self) -> bytes:
+        if not self.finished:
+            raise UpstreamCut("The upstream ended its answer before the model was finished.")
+        self.done = True
+        if not self._asked_usage:
+            return DONE
+        if self._usage_event:
+            return frame(self._usage_event) + DONE
+        last = {
+            "id": self._id, "object": self._object, "created": self._created, "model": self._model,
+            "choices": [], "usage": self.settled_usage().as_json() | self._usage_said,
+        }  # fmt: skip
+        return frame(orjson.dumps(last)) + DONE
+
+
+def usage_of(reported: Any) -> Usage | None:
+    """Return an upstream's usage object as ours; None when it holds no counts."""
+    if not isinstance(reported, dict):
+        return None
+    counts = [reported.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    if not any(isinstance(count, int) for count in counts):
+        return None
+    prompt, completion = (count if isinstance(count, int) and count >= 0 else 0 for count in counts)
+    return Usage(prompt, completion)
+
+
+def _invalid_stream() -> UpstreamInvalid:
+    return UpstreamInvalid("The upstream's stream is not valid JSON events.", code="upstream_invalid_stream")

@@ -1,0 +1,207 @@
+"""Ollama's native protocol: tool arguments as objects, tokens as eval counts, streams as JSON lines."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import orjson
+
+from gateway.backends.base import BACKENDS, Backend, ModelCard, Probe, Upstream, listed
+from gateway.backends.chunks import finish_reason_of
+from gateway.backends.ollama_messages import chat_request, embed_request, generate_request
+from gateway.backends.refusals import in_band, refusal_of
+from gateway.backends.replies import completion_reply, embeddings_reply, json_object
+from gateway.backends.transport import Pool, Response
+from gateway.kernel.call import Call, Kind, Reply
+from gateway.kernel.clock import unix_seconds
+from gateway.kernel.errors import UpstreamInvalid
+from gateway.kernel.ids import new_id
+from gateway.kernel.sse import LINE_LIMIT_BYTES, frame
+from gateway.web.wait import Wait
+
+_PATHS = {Kind.CHAT: b"/api/chat", Kind.COMPLETION: b"/api/generate", Kind.EMBEDDINGS: b"/api/embed"}
+_ERROR_LIMIT_BYTES = 65_536
+
+
+@BACKENDS.register("ollama")
+class Ollama(Backend):
+    """Speaks to an Ollama server."""
+
+    can: ClassVar = frozenset(Kind)
+    schemes: ClassVar = ("ollama", "ollama+https")
+
+    def __init__(self, upstream: Upstream, pool: Pool | None) -> None:
+        super().__init__(upstream, pool)
+        self._base = self.http_url(upstream.url).rstrip("/")
+        self._key = upstream.api_key
+
+    @classmethod
+    def http_url(cls, url: str) -> str:
+        """Return the server's address; ``/v1`` at its end is cut off, since the API is the native one."""
+        scheme, _, rest = url.partition("://")
+        secure = scheme == "ollama+https"
+        return f"{'https' if secure else 'http'}://{rest.rstrip('/').removesuffix('/v1')}"
+
+    def reply(self, call: Call, model: str, wait: Wait) -> Reply:
+        """Return the finished answer; see ``Backend.reply``."""
+        response = self._send(call, model, wait)
+        try:
+            document = json_object(response.read(self.upstream.max_response_bytes))
+        finally:
+            response.close()
+        if document.get("error"):
+            raise in_band(document["error"])
+        if call.kind is Kind.EMBEDDINGS:
+            return embeddings_reply(_embeddings(document), call, model)
+        return completion_reply(orjson.dumps(_completion(document, call.kind, model)), call, model)
+
+    def stream(self, call: Call, model: str, wait: Wait, beat_s: float) -> Iterator[bytes]:
+        """Yield the answer's lines as OpenAI events; see ``Backend.stream``."""
+        response = self._send(call, model, wait)
+        try:
+            events = _Events(call.kind, model)
+            rest = b""
+            for block in response.blocks(beat_s):
+                *lines, rest = (rest + block).split(b"\n")
+                if len(rest) > LINE_LIMIT_BYTES:
+                    raise UpstreamInvalid("The upstream sent a line over 1 MiB.", code="upstream_invalid_stream")
+                yield b"".join(events.of(line) for line in lines)
+            yield events.of(rest)
+        finally:
+            response.close()
+
+    def probe(self) -> Probe:
+        """Return the address of the list of pulled models."""
+        return Probe(f"{self._base}/api/tags", {"Authorization": f"Bearer {self._key}"} if self._key else {})
+
+    def models(self, document: Any) -> list[ModelCard]:
+        """Return the models of ``{"models": [{"name"}]}``."""
+        return [
+            ModelCard(item["name"], owned_by="ollama")
+            for item in listed(document, "models")
+            if isinstance(item.get("name"), str)
+        ]
+
+    def _send(self, call: Call, model: str, wait: Wait) -> Response:
+        body = orjson.loads(call.body)
+        if call.kind is Kind.CHAT:
+            request = chat_request(body, model, stream=call.stream)
+        elif call.kind is Kind.COMPLETION:
+            request = generate_request(body, model, stream=call.stream)
+        else:
+            request = embed_request(body, model)
+        head = b"POST %s HTTP/1.1\r\nContent-Type: application/json\r\nAccept-Encoding: identity" % _PATHS[call.kind]
+        if self._key:
+            head += b"\r\nAuthorization: Bearer " + self._key.encode("latin-1")
+        response = self.pool.request(head, orjson.dumps(request), wait, call.deadline)
+        if response.status == 200:  # noqa: PLR2004
+            return response
+        try:
+            raise refusal_of(response.status, response.headers, response.read(_ERROR_LIMIT_BYTES))
+        finally:
+            response.close()
+
+
+class _Events:
+    """Turns Ollama's lines into OpenAI events of one stream."""
+
+    def __init__(self, kind: Kind, model: str) -> None:
+        self._kind = kind
+        self._calls = 0
+        chat = kind is Kind.CHAT
+        self._names = {
+            "id": new_id("chatcmpl" if chat else "cmpl"),
+            "object": "chat.completion.chunk" if chat else "text_completion",
+            "created": unix_seconds(),
+            "model": model,
+        }
+
+    def of(self, line: bytes) -> bytes:
+        """Return the events for one line.
+
+        Raises:
+            UpstreamInvalid: It is no JSON object.
+            UpstreamError: It reports an error.
+        """
+        if not line.strip():
+            return b""
+        said = json_object(line)
+        if said.get("error"):
+            raise in_band(said["error"])
+        choice = self._chat(said) if self._kind is Kind.CHAT else {"index": 0, "text": said.get("response") or ""}
+        choice["finish_reason"] = None
+        out = b""
+        if choice.get("delta") or choice.get("text"):
+            out = self._event([choice])
+        if said.get("done"):
+            out += self._last(said)
+        return out
+
+    def _chat(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        message = said.get("message") or {}
+        delta: dict[str, Any] = {}
+        if message.get("thinking"):
+            delta["reasoning_content"] = message["thinking"]
+        if message.get("content"):
+            delta["content"] = message["content"]
+        calls = _tool_calls(message, self._calls)
+        if calls:
+            self._calls += len(calls)
+            delta["tool_calls"] = calls
+        return {"index": 0, "delta": delta}
+
+    def _last(self, said: Mapping[str, Any]) -> bytes:
+        reason = finish_reason_of(said.get("done_reason") or "stop", called_tools=bool(self._calls))
+        empty: dict[str, Any] = {"delta": {}} if self._kind is Kind.CHAT else {"text": ""}
+        finish = self._event([{"index": 0, **empty, "finish_reason": reason}])
+        usage = _usage(said)
+        return finish + (self._event([], usage=usage) if usage else b"")
+
+    def _event(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
+        return frame(orjson.dumps({**self._names, "choices": choices, **more}))
+
+
+def _tool_calls(message: Mapping[str, Any], first: int) -> list[dict[str, Any]]:
+    calls = []
+    for call in message.get("tool_calls") or ():
+        function = (call.get("function") if isinstance(call, dict) else None) or {}
+        arguments = function.get("arguments")
+        text = arguments if isinstance(arguments, str) else orjson.dumps(arguments or {}).decode()
+        calls.append({
+            "index": first + len(calls), "id": call.get("id") or new_id("call"), "type": "function",
+            "function": {"name": function.get("name", ""), "arguments": text},
+        })  # fmt: skip
+    return calls
+
+
+def _usage(said: Mapping[str, Any]) -> dict[str, int] | None:
+    prompt, completion = said.get("prompt_eval_count"), said.get("eval_count")
+    if prompt is None and completion is None:
+        return None
+    # A prompt that is wholly cached has no eval count at all.
+    prompt, completion = int(prompt or 0), int(completion or 0)
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def _completion(said: Mapping[str, Any], kind: Kind, model: str) -> dict[str, Any]:
+    message = said.get("message") or {}
+    calls = _tool_calls(message, 0)
+    reason = finish_reason_of(said.get("done_reason") or "stop", called_tools=bool(calls))
+    if kind is Kind.COMPLETION:
+        choice = {"index": 0, "text": said.get("response") or "", "logprobs": None, "finish_reason": reason}
+    else:
+        spoken: dict[str, Any] = {"role": "assistant", "content": message.get("content") or (None if calls else "")}
+        if message.get("thinking"):
+            spoken["reasoning_content"] = message["thinking"]
+        if calls:
+            spoken["tool_calls"] = calls
+        choice = {"index": 0, "message": spoken, "finish_reason": reason}
+    return {"model": model, "choices": [choice], "usage": _usage(said)}
+
+
+def _embeddings(said: Mapping[str, Any]) -> bytes:
+    vectors = said.get("embeddings")
+    if not isinstance(vectors, list):
+        raise UpstreamInvalid("The upstream's answer has no embeddings.")
+    tokens = said.get("prompt_eval_count")
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens} if isinstance(tokens, int) else None
+    return orjson.dumps({"data": [{"embedding": vector} for vector in vectors], "usage": usage})

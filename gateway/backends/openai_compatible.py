@@ -1,0 +1,148 @@
+"""Servers that speak OpenAI's protocol: vLLM, MAX, llama.cpp, LiteLLM, OpenAI itself and many more."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from gateway.backends.base import BACKENDS, Backend, ModelCard, Probe, Upstream, listed, quoted
+from gateway.backends.refusals import refusal_of
+from gateway.backends.replies import completion_reply, embeddings_reply
+from gateway.backends.transport import Pool, Response
+from gateway.kernel.call import Call, Kind, Reply
+from gateway.kernel.errors import UpstreamInvalid
+from gateway.web.wait import Wait
+
+PATHS = {Kind.CHAT: "/chat/completions", Kind.COMPLETION: "/completions", Kind.EMBEDDINGS: "/embeddings"}
+_ERROR_LIMIT_BYTES = 65_536
+_USAGE_WANTED = msgspec.Raw(b'{"include_usage":true}')
+
+
+@BACKENDS.register("openai_compatible")
+class OpenAICompatible(Backend):
+    """Relays the caller's fields untouched, save the model's name.
+
+    Attributes:
+        drops: Fields this kind of server refuses.
+        renames: Fields it knows under an older name.
+        developer_role: Its name for the role ``developer``.
+    """
+
+    can: ClassVar = frozenset(Kind)
+    schemes: ClassVar = ("http", "https")
+    drops: ClassVar[frozenset[str]] = frozenset()
+    renames: ClassVar[Mapping[str, str]] = {}
+    developer_role: ClassVar[bytes] = b""
+
+    def __init__(self, upstream: Upstream, pool: Pool | None) -> None:
+        super().__init__(upstream, pool)
+        self._base = base_url(self.http_url(upstream.url))
+        prefix = urlsplit(self._base).path
+        self._heads = {
+            kind: b"POST %s%s HTTP/1.1\r\n" % (prefix.encode("ascii"), path.encode("ascii"))
+            for kind, path in PATHS.items()
+        }
+        fixed = [b"Content-Type: application/json", b"Accept: */*", b"Accept-Encoding: identity"]
+        if upstream.api_key:
+            fixed.append(b"Authorization: Bearer " + upstream.api_key.encode("latin-1"))
+        self._fixed = b"\r\n".join(fixed)
+
+    @classmethod
+    def http_url(cls, url: str) -> str:
+        """Return the URL itself, or with http in place of a scheme of our own."""
+        scheme, _, rest = url.partition("://")
+        return url if scheme in {"http", "https"} else f"http://{rest}"
+
+    def reply(self, call: Call, model: str, wait: Wait) -> Reply:
+        """Return the finished answer; see ``Backend.reply``."""
+        response = self._send(call, model, wait)
+        try:
+            body = response.read(self.upstream.max_response_bytes)
+        finally:
+            response.close()
+        if call.kind is Kind.EMBEDDINGS:
+            return embeddings_reply(body, call, model)
+        return completion_reply(body, call, model)
+
+    def stream(self, call: Call, model: str, wait: Wait, beat_s: float) -> Iterator[bytes]:
+        """Yield the upstream's own bytes; see ``Backend.stream``."""
+        response = self._send(call, model, wait)
+        try:
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                raise UpstreamInvalid("The upstream answered a streamed request without an event stream.")
+            yield from response.blocks(beat_s)
+        finally:
+            response.close()
+
+    def probe(self) -> Probe:
+        """Return the address of the model list."""
+        key = self.upstream.api_key
+        return Probe(f"{self._base}/models", {"Authorization": f"Bearer {key}"} if key else {})
+
+    def models(self, document: Any) -> list[ModelCard]:
+        """Return the models of ``{"data": [{"id"}]}``."""
+        cards = []
+        for item in listed(document, "data"):
+            name, created, owner = item.get("id"), item.get("created"), item.get("owned_by")
+            if isinstance(name, str) and name:
+                made = int(created) if isinstance(created, (int, float)) else 0
+                cards.append(ModelCard(name, made, owner if isinstance(owner, str) else ""))
+        return cards
+
+    def body_for(self, call: Call, model: str) -> bytes:
+        """Return the request body: the caller's members with what must change."""
+        members: dict[str, Any] = {
+            self.renames.get(name, name): raw for name, raw in call.members.items() if name not in self.drops
+        }
+        members["model"] = msgspec.Raw(quoted(model))
+        if call.stream:
+            members["stream_options"] = _with_usage(members.get("stream_options"))
+        if self.developer_role and "messages" in members:
+            members["messages"] = _renamed_role(members["messages"], self.developer_role)
+        return msgspec.json.encode(members)
+
+    def _send(self, call: Call, model: str, wait: Wait) -> Response:
+        head = b"%s%s\r\nx-request-id: %s" % (
+            self._heads[call.kind], self._fixed, call.request_id.encode("ascii"),
+        )  # fmt: skip
+        response = self.pool.request(head, self.body_for(call, model), wait, call.deadline)
+        if response.status == 200 and "content-encoding" not in response.headers:  # noqa: PLR2004
+            return response
+        try:
+            if response.status == 200:  # noqa: PLR2004
+                raise UpstreamInvalid("The upstream compressed its answer although it was asked not to.")
+            raise refusal_of(response.status, response.headers, _error_body(response))
+        finally:
+            response.close()
+
+
+def _error_body(response: Response) -> bytes:
+    if response.headers.get("content-encoding", "identity") != "identity":
+        return b""
+    return response.read(_ERROR_LIMIT_BYTES)
+
+
+def _with_usage(options: Any) -> Any:
+    """Return stream options that ask for usage, which the ledger needs even if the caller does not."""
+    if options is None:
+        return _USAGE_WANTED
+    wanted = msgspec.json.decode(options, type=dict[str, msgspec.Raw])
+    wanted["include_usage"] = msgspec.Raw(b"true")
+    return msgspec.Raw(msgspec.json.encode(wanted))
+
+
+def _renamed_role(messages: Any, role: bytes) -> Any:
+    if b'"developer"' not in bytes(messages):
+        return messages
+    decoded = msgspec.json.decode(messages, type=list[dict[str, msgspec.Raw]])
+    for message in decoded:
+        if bytes(message.get("role", b"")) == b'"developer"':
+            message["role"] = msgspec.Raw(role)
+    return msgspec.Raw(msgspec.json.encode(decoded))
+
+
+def base_url(url: str) -> str:
+    """Return a server's API root: a URL without a path gets ``/v1``."""
+    url = url.rstrip("/")
+    return url if urlsplit(url).path else f"{url}/v1"

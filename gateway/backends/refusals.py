@@ -1,0 +1,166 @@
+"""What an upstream's refusal means, whatever shape it comes in, told without the upstream's secrets."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import orjson
+
+from gateway.kernel.clock import utc_now
+from gateway.kernel.errors import (
+    UpstreamBusy,
+    UpstreamCredential,
+    UpstreamError,
+    UpstreamInvalid,
+    UpstreamRejected,
+    UpstreamTimeout,
+)
+
+RETRY_AFTER_LIMIT_S = 120.0
+_MESSAGE_LIMIT = 500
+_ADDRESS = re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://\S+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\b[\w.-]+:\d{2,5}\b")
+_SECRET = re.compile(r"(?i)\b(?:sk|pk|rk|key|nxs|hf|gsk|xai)[-_][\w*-]{6,}|\bbearer\s+\S+|\beyJ[\w-]+\.[\w.-]+")
+_PATH = re.compile(r"(?<![\w/])/(?:[\w.-]+/)+[\w.@-]*")
+_CONTEXT = re.compile(
+    r"(?i)context[ _-]?(?:length|window|size)|maximum (?:context|prompt|input)|too many tokens|prompt is too long"
+)
+_NO_MODEL = re.compile(r"(?i)model\b.*\b(?:not found|not exist|unknown|not available|pinned|not loaded|not supported)"
+                       r"|unknown model|no such model|not found.*\bmodel\b")  # fmt: skip
+_POLICY = re.compile(r"(?i)content[ _-]?(?:filter|policy|management)")
+
+
+def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+    """Return the error for an answer that is not 2xx.
+
+    Shape: understands ``{"error": {…}}``, ``{"error": "…"}``, ``[{"error": …}]``,
+    ``{"detail": "…"}``, ``{"detail": [{"loc", "msg"}]}``, ``{"message": "…"}``, plain text, HTML,
+    an event-stream body, an empty body and redirects.
+    """
+    message, code, param = _words(body, headers.get("content-type", ""))
+    return classify(status, message, code, param, retry_after(headers))
+
+
+def classify(
+    status: int, message: str, code: str | None, param: str | None, retry_after_s: float | None
+) -> UpstreamError:
+    """Return the error for an upstream status and what the upstream said."""
+    details = {"upstream_status": status}
+    if status in {401, 403}:
+        return UpstreamCredential("The upstream refused the gateway's credential.", details=details)
+    if status == 402:  # noqa: PLR2004
+        return UpstreamCredential("The gateway's account at the upstream is out of credit.",
+                                  code="upstream_quota", details=details)  # fmt: skip
+    if status == 429 or (status == 503 and retry_after_s is not None):  # noqa: PLR2004
+        return UpstreamBusy("The upstream is out of capacity; try again later.",
+                            retry_after_s=retry_after_s or 1.0, details=details)  # fmt: skip
+    if status == 408:  # noqa: PLR2004
+        return UpstreamTimeout("The upstream gave up waiting.", details=details)
+    if 300 <= status < 400:  # noqa: PLR2004
+        return UpstreamInvalid("The upstream answered with a redirect, which is never followed; "
+                               "check its configured URL.", details=details)  # fmt: skip
+    if 400 <= status < 500:  # noqa: PLR2004
+        return _rejected(status, message, code, param)
+    return UpstreamError(f"The upstream failed with status {status}.", details=details)
+
+
+def _rejected(status: int, message: str, code: str | None, param: str | None) -> UpstreamError:
+    text = f"{code or ''} {message}"
+    shown = scrub(message) or f"The upstream refused the request with status {status}."
+    if _CONTEXT.search(text):
+        return UpstreamRejected(shown, status=400, code="context_length_exceeded", param=param)
+    if _POLICY.search(text):
+        return UpstreamRejected(shown, status=400, code="content_filter", param=param)
+    if _NO_MODEL.search(text) or code == "model_not_found":
+        return UpstreamRejected(shown, status=404, code="model_not_found", param="model")
+    if status in {404, 405, 501}:
+        return UpstreamInvalid("The upstream does not serve this endpoint; check its configured URL.",
+                               details={"upstream_status": status})  # fmt: skip
+    return UpstreamRejected(shown, status=status, code=scrub(code) if code else None, param=param)
+
+
+def in_band(error: Any) -> UpstreamError:
+    """Return the error for an ``error`` member inside a stream or a 200 answer."""
+    message, code, param = _from_error(error)
+    status = 502
+    if isinstance(error, dict):
+        for name in ("code", "status", "status_code"):
+            value = error.get(name)
+            if isinstance(value, int) and not isinstance(value, bool) and 400 <= value < 600:  # noqa: PLR2004
+                status = value
+    if status == 502 and (_CONTEXT.search(f"{code} {message}") or _POLICY.search(f"{code} {message}")):  # noqa: PLR2004
+        status = 400
+    return classify(status, message, code, param, None)
+
+
+def scrub(text: str) -> str:
+    """Return a message without addresses, credentials and paths, at most 500 characters."""
+    for pattern, word in ((_SECRET, "[secret]"), (_ADDRESS, "[address]"), (_PATH, "[path]")):
+        text = pattern.sub(word, text)
+    text = " ".join(text.split())
+    return text if len(text) <= _MESSAGE_LIMIT else text[: _MESSAGE_LIMIT - 1] + "…"
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds an upstream asked to wait, at most 120."""
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        text = headers.get(name, "")
+        try:
+            seconds = float(text) * scale
+        except ValueError:
+            continue
+        if seconds == seconds and seconds >= 0:
+            return min(seconds, RETRY_AFTER_LIMIT_S)
+    try:
+        when = parsedate_to_datetime(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return min(max((when - utc_now()).total_seconds(), 0.0), RETRY_AFTER_LIMIT_S)
+
+
+
+def _words(body: bytes, content_type: str) -> tuple[str, str | None, str | None]:
+    text = body.strip()
+    if text.startswith(b"data:"):
+        text = text[5:].split(b"\n", 1)[0].strip()
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        plain = text.decode("utf-8", "replace")
+        shown = "" if "<" in plain or "html" in content_type or "\n" in plain else plain
+        return shown, None, None
+    if isinstance(document, list) and document:
+        document = document[0]
+    if not isinstance(document, dict):
+        return (document if isinstance(document, str) else ""), None, None
+    return _from_error(document.get("error") or document.get("detail") or document)
+
+
+def _from_error(error: Any) -> tuple[str, str | None, str | None]:
+    """Return message, code and param of an error in any of the shapes seen."""
+    if isinstance(error, str):
+        return error, None, None
+    if isinstance(error, list):
+        said = [_validation(item) for item in error[:3] if isinstance(item, dict)]
+        return "; ".join(message for message, _ in said), None, said[0][1] if said else None
+    if not isinstance(error, dict):
+        return "", None, None
+    message = error.get("message") or error.get("msg") or ""
+    code = error.get("code") or error.get("type")
+    param = error.get("param")
+    return (
+        message if isinstance(message, str) else "",
+        code if isinstance(code, str) else None,
+        param if isinstance(param, str) else None,
+    )
+
+
+def _validation(item: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return what a schema check said and where, without the input it quotes."""
+    place = item.get("loc")
+    where = ".".join(str(part) for part in place if part != "body") if isinstance(place, list) else ""
+    message = item.get("msg")
+    text = message if isinstance(message, str) else "invalid"
+    return (f"{where}: {text}" if where else text), where or None

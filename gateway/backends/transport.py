@@ -1,0 +1,260 @@
+"""The one door to the upstreams on the hot path: pooled connections, four clocks, hard caps.
+
+Connections, pool and waiting are ours, because geventhttpclient's own pool judges every connection
+dead above descriptor 1,023 and its ``read(n)`` waits for n bytes.
+"""
+
+import errno
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+from geventhttpclient._parser import HTTPParseError
+
+from gateway.backends.connection import Connection, Parser, open_connection
+from gateway.backends.resolver import Resolver
+from gateway.backends.settings import BackendSettings
+from gateway.kernel.deadline import Deadline
+from gateway.kernel.errors import (
+    UpstreamError,
+    UpstreamInvalid,
+    UpstreamReset,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from gateway.web.wait import Wait
+
+HEAD_LIMIT_BYTES = 65_536
+"""The parser itself has no cap: 20 MB of one header were swallowed in a test."""
+IDLE_POOL_SIZE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long each phase of one exchange with an upstream may take, in seconds."""
+
+    connect_s: float
+    first_byte_s: float
+    idle_s: float
+
+    @classmethod
+    def of(cls, settings: BackendSettings) -> "Timeouts":
+        """Return the house's defaults."""
+        return cls(settings.connect_timeout_s, settings.first_byte_timeout_s, settings.idle_timeout_s)
+
+
+class Response:
+    """An upstream's answer, head read, body to come."""
+
+    def __init__(self, connection: Connection, pool: "Pool", wait: Wait, deadline: Deadline) -> None:
+        self._connection: Connection | None = connection
+        self._pool = pool
+        self._wait = wait
+        self._deadline = deadline
+        self.status: int = connection.parser.get_code()
+        self.headers: Mapping[str, str] = connection.parser.headers
+
+    def blocks(self, beat_s: float) -> Iterator[bytes]:
+        """Yield the body as it comes; ``b""`` each time nothing came for ``beat_s``.
+
+        Raises:
+            UpstreamTimeout: Silence longer than the idle limit, or the total time is over.
+            UpstreamReset: The connection broke inside the body.
+            ClientGone: The caller left.
+        """
+        wait, parser = self._wait, self._parser()
+        idle_s = self._pool.timeouts.idle_s
+        heard_s = wait.now()
+        if parser.body:
+            yield self._take(parser)
+        while not parser.complete:
+            now_s = wait.now()
+            ends_s = min(heard_s + idle_s, self._deadline.ends_at_s)
+            data = self._receive(min(now_s + beat_s, ends_s))
+            if data:
+                heard_s = wait.now()
+                if parser.body:
+                    yield self._take(parser)
+            elif data is None and wait.now() >= ends_s:
+                raise self._late()
+            elif data is None:
+                yield b""
+            else:
+                return
+
+    def read(self, limit_bytes: int) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            UpstreamInvalid: It is larger than the limit.
+            UpstreamTimeout, UpstreamReset, ClientGone: As for ``blocks``.
+        """
+        parts, size = [], 0
+        for block in self.blocks(self._pool.timeouts.idle_s):
+            parts.append(block)
+            size += len(block)
+            if size > limit_bytes:
+                raise UpstreamInvalid(f"The upstream's answer is larger than {limit_bytes} bytes.")
+        if not self._parser().complete:
+            raise UpstreamReset("The upstream closed the connection inside its answer.")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        """Give the connection back when its answer is complete, else close it. Safe to call twice."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._pool.give_back(connection)
+
+    def _parser(self) -> Parser:
+        if self._connection is None:
+            raise RuntimeError("the answer was closed")
+        return self._connection.parser
+
+    def _take(self, parser: Parser) -> bytes:
+        block = bytes(parser.body)
+        parser.body.clear()
+        return block
+
+    def _receive(self, wake_at_s: float) -> bytes | None:
+        connection = self._connection
+        if connection is None:
+            return b""
+        try:
+            data = connection.receive(self._wait, wake_at_s)
+            if data is not None:
+                connection.parser.feed(data)
+        except HTTPParseError as error:
+            if not data:
+                return b""
+            raise UpstreamInvalid("The upstream's answer is not HTTP.") from error
+        except OSError as error:
+            raise UpstreamReset("The connection to the upstream broke inside its answer.") from error
+        return data
+
+    def _late(self) -> UpstreamTimeout:
+        if self._deadline.passed():
+            return UpstreamTimeout("The answer took longer than this request may take.")
+        return UpstreamTimeout(
+            f"The upstream was silent for {self._pool.timeouts.idle_s:g} s.", code="upstream_stalled"
+        )
+
+
+class Pool:
+    """Connections to one upstream, the most recently used first.
+
+    Shared: One a process and upstream. The list changes only between switches of greenlets.
+    """
+
+    def __init__(
+        self, url: str, timeouts: Timeouts, resolver: Resolver, tls: ssl.SSLContext | None = None
+    ) -> None:
+        parts: SplitResult = urlsplit(url)
+        self.timeouts = timeouts
+        self._host = parts.hostname or ""
+        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._tls = tls if parts.scheme == "https" else None
+        self._host_header = parts.netloc.rpartition("@")[2]
+        self._resolver = resolver
+        self._idle: list[Connection] = []
+
+    def request(
+        self, head: bytes, body: bytes, wait: Wait, deadline: Deadline, first_byte_s: float | None = None
+    ) -> Response:
+        """Send a request and return its answer once the head is there.
+
+        A pooled connection that turns out to be stale (ended before any byte came) is replaced by a
+        fresh one, once.
+
+        Args:
+            head: Request line and headers without Host, Content-Length and the empty line.
+
+        Raises:
+            UpstreamUnreachable, UpstreamReset, UpstreamTimeout, UpstreamInvalid, ClientGone.
+        """
+        message = b"%s\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s" % (
+            head, self._host_header.encode("ascii"), len(body), body,
+        )  # fmt: skip
+        limit_s = self.timeouts.first_byte_s if first_byte_s is None else first_byte_s
+        connection = self._checked_out()
+        if connection is not None:
+            try:
+                return self._exchange(connection, message, wait, deadline, limit_s)
+            except UpstreamReset:
+                if connection.heard:
+                    raise
+        return self._exchange(self._connect(wait, deadline), message, wait, deadline, limit_s)
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep a connection whose answer is complete (or about to be), close any other."""
+        parser = connection.parser
+        reusable = parser.headers_complete and not parser.parser_failed()
+        if reusable and not parser.complete:
+            reusable = connection.is_alive()
+        if reusable and parser.should_keep_alive() and len(self._idle) < IDLE_POOL_SIZE:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _checked_out(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_alive():
+                connection.reset()
+                return connection
+            connection.close()
+        return None
+
+    def _exchange(
+        self, connection: Connection, message: bytes, wait: Wait, deadline: Deadline, first_byte_s: float
+    ) -> Response:
+        until_s = min(wait.now() + first_byte_s, deadline.ends_at_s)
+        try:
+            connection.send(message, wait, until_s)
+            self._read_head(connection, wait, until_s)
+        except OSError as error:
+            connection.close()
+            raise UpstreamReset("The upstream closed the connection before it answered.") from error
+        except BaseException:
+            connection.close()
+            raise
+        return Response(connection, self, wait, deadline)
+
+    def _read_head(self, connection: Connection, wait: Wait, until_s: float) -> None:
+        parser, received = connection.parser, 0
+        while not parser.headers_complete:
+            data = connection.receive(wait, until_s)
+            if data is None:
+                if wait.now() >= until_s:
+                    raise UpstreamTimeout(
+                        "The upstream sent no answer in time.", code="upstream_first_token_timeout"
+                    )
+                continue
+            if not data:
+                if received:
+                    raise UpstreamInvalid("The upstream ended inside the head of its answer.")
+                raise ConnectionResetError(errno.ECONNRESET, "closed before any byte")
+            received += len(data)
+            try:
+                parser.feed(data)
+            except HTTPParseError as error:
+                raise UpstreamInvalid("The upstream's answer is not HTTP.") from error
+            if not parser.headers_complete and received > HEAD_LIMIT_BYTES:
+                raise UpstreamInvalid(f"The head of the upstream's answer is larger than {HEAD_LIMIT_BYTES} bytes.")
+        if sum(len(name) + len(value) for name, value in parser.headers.items()) > HEAD_LIMIT_BYTES:
+            raise UpstreamInvalid(f"The head of the upstream's answer is larger than {HEAD_LIMIT_BYTES} bytes.")
+
+    def _connect(self, wait: Wait, deadline: Deadline) -> Connection:
+        until_s = min(wait.now() + self.timeouts.connect_s, deadline.ends_at_s)
+        failure: UpstreamError = UpstreamUnreachable("The upstream's name has no address.")
+        for address in self._resolver.find(self._host, self._port, wait, until_s):
+            try:
+                return open_connection(address, self._tls, self._host, wait, until_s)
+            except UpstreamError as error:
+                failure = error
+        raise failure

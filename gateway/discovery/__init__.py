@@ -1,0 +1,1 @@
+"""What this gateway offers: models, metadata, descriptor."""

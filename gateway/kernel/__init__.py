@@ -1,0 +1,1 @@
+"""Leaves that know nothing of HTTP servers, databases or upstreams."""

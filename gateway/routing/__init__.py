@@ -1,0 +1,1 @@
+"""Spine 3: which targets can answer a call, and why."""

@@ -1,0 +1,61 @@
+"""From a Call to a Plan: the policies are asked in order, the first that knows decides."""
+
+import difflib
+from collections.abc import Callable
+
+from gateway.kernel.call import Call, Plan, Target
+from gateway.kernel.errors import NoBackend, UnknownModel
+from gateway.kernel.registry import Registry
+from gateway.routing.catalog import Catalog, Snapshot
+from gateway.routing.settings import RoutingSettings
+
+Policy = Callable[[Call, Snapshot], Plan | None]
+POLICIES: Registry[Policy] = Registry("policy")
+"""Every routing policy by name; files in ``policies/`` register themselves here."""
+ORDER = ("pinned", "direct")
+
+
+class Router:
+    """Chooses targets.
+
+    Shared: Stateless; works on the catalog's current snapshot.
+    """
+
+    def __init__(self, catalog: Catalog, settings: RoutingSettings) -> None:
+        self._catalog = catalog
+        self._default = settings.default_upstream
+        self._policies = [POLICIES.get(name) for name in ORDER]
+
+    def plan(self, call: Call) -> Plan:
+        """Return the targets to try and why.
+
+        Raises:
+            UnknownModel: Nobody serves the model.
+            NoBackend: An upstream that may serve it was not looked at yet, or none takes this kind of call.
+        """
+        catalog = self._catalog.snapshot
+        for policy in self._policies:
+            plan = policy(call, catalog)
+            if plan is not None:
+                return _capable(plan, call, catalog)
+        if self._default:
+            return _capable(Plan((Target(self._default, call.model),), "direct:default"), call, catalog)
+        raise self._nobody(call.model, catalog)
+
+    def _nobody(self, model: str, catalog: Snapshot) -> UnknownModel | NoBackend:
+        unseen = self._catalog.unseen()
+        if unseen:
+            return NoBackend(
+                f"Nobody is known to serve this model yet; {', '.join(unseen)} was not heard from so far.",
+                param="model", retry_after_s=1,
+            )  # fmt: skip
+        near = difflib.get_close_matches(model, list(catalog.cards), n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        return UnknownModel(f"No upstream serves this model. {hint}GET /v1/models lists all.", param="model")
+
+
+def _capable(plan: Plan, call: Call, catalog: Snapshot) -> Plan:
+    targets = tuple(target for target in plan.targets if call.kind in catalog.backends[target.upstream].can)
+    if not targets:
+        raise UnknownModel(f"No upstream that serves this model takes {call.kind} requests.", param="model")
+    return Plan(targets, plan.reason)

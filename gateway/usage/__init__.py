@@ -1,0 +1,1 @@
+"""Spine 5: what a request cost and how it went."""

@@ -1,0 +1,35 @@
+"""The last step of every request: counted, timed, and told in one log line."""
+
+from gateway.kernel.logs import Log
+from gateway.usage.metrics import Metrics
+from gateway.web.incoming import Incoming
+
+_QUIET = frozenset({"/health", "/readyz", "/metrics"})
+"""What machines ask every few seconds; counted, not logged unless it fails."""
+
+
+class RequestObserver:
+    """Told once about each finished request by the edge."""
+
+    def __init__(self, metrics: Metrics, log: Log) -> None:
+        self._metrics = metrics
+        self._log = log
+
+    def finished(self, incoming: Incoming, endpoint: str, status: int, took_s: float) -> None:
+        """Count and log a request.
+
+        Args:
+            endpoint: The route's template, never the raw path, so that callers cannot make series.
+        """
+        of = self._metrics.of
+        of("gateway_requests_total", endpoint, str(status)).inc()
+        of("gateway_request_latency_seconds", endpoint).observe(took_s)
+        code = incoming.facts.get("code")
+        if code == "client_gone":
+            of("gateway_clients_gone_total").inc()
+        if endpoint.rpartition(" ")[2] in _QUIET and status == 200:  # noqa: PLR2004
+            return
+        self._log.info(
+            "request", request_id=incoming.request_id, method=incoming.environ["REQUEST_METHOD"],
+            endpoint=endpoint, status=status, duration_ms=round(took_s * 1000, 1), **incoming.facts,
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The edge: requests in, answers out, one envelope for every error."""
