@@ -1,26 +1,30 @@
-"""How gunicorn serves the gateway. Settings come from the environment; see docs/settings.md."""
+"""How gunicorn serves the gateway. Settings come from the environment; docs/settings.md lists them."""
 
-# First, before anything that touches sockets: imported later, psycopg would block the hub and
+# First, before anything that touches sockets: patched later, psycopg would block the hub and
 # urllib3 would recurse for ever on TLS.
 from gevent import monkey
 
 monkey.patch_all()
 
+import gc  # noqa: E402
 import os  # noqa: E402
 import shutil  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from gateway.auth.first_key import PLAIN, forget_plain, make_first_key  # noqa: E402
+from gateway.auth.first_key import forget_plain, make_first_key  # noqa: E402
 from gateway.kernel.errors import SettingsError  # noqa: E402
 from gateway.kernel.settings import read_environ  # noqa: E402
+from gateway.ops.banner import banner  # noqa: E402
 from gateway.settings import read_settings  # noqa: E402
 
+_METRICS_DIR = "PROMETHEUS_MULTIPROC_DIR"
+
 try:
-    _settings = read_settings(read_environ(Path(".env")))
-except SettingsError as _error:
-    sys.stderr.write(f"The configuration is wrong:\n{_error.message}\n")
+    _settings = read_settings(read_environ())
+except SettingsError as error:
+    sys.stderr.write(f"The configuration is wrong:\n{error.message}\n")
     sys.exit(2)
 _web = _settings.web
 
@@ -33,9 +37,57 @@ backlog = 2048
 timeout = 30
 graceful_timeout = _web.graceful_timeout_s
 keepalive = 8  # idle limit, header deadline and drain delay in one; a little above nginx's 5 s
-http_parser = "python"  # the fast one accepts bare line feeds and folded headers
+http_parser = "python"  # the C one accepts bare line feeds and folded headers
 control_socket_disable = True
 forwarder_headers = ""
 accesslog = None
 loglevel = "warning"
-worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  # a heartbeat must not wait for a disk
+
+
+def on_starting(server):
+    """Run once in the master, before any fork: first key, metrics directory, warnings."""
+    server.first_key = None if _settings.keys else make_first_key(Path(_web.data_dir))
+    if _METRICS_DIR not in os.environ:
+        os.environ[_METRICS_DIR] = tempfile.mkdtemp(prefix="gateway-metrics-", dir=worker_tmp_dir)
+        server.metrics_dir = os.environ[_METRICS_DIR]
+    for line in _settings.warnings:
+        sys.stderr.write(f"Warning: {line}\n")
+
+
+def when_ready(server):
+    """Tell the operator where to go. Written and flushed before the fork, or each worker repeats it."""
+    on_terminal = sys.stderr.isatty()
+    text = banner(
+        _web, first_key=server.first_key, has_env_keys=bool(_settings.keys), on_terminal=on_terminal
+    )
+    sys.stderr.write(text)
+    sys.stderr.flush()
+    if server.first_key and on_terminal:
+        forget_plain(Path(_web.data_dir))
+
+
+def post_worker_init(worker):
+    """Start the background work, then take everything made so far out of the collector's sight."""
+    from gateway.app import start  # noqa: PLC0415  # prometheus_client must see the directory first
+
+    for module in ("socket", "ssl", "threading"):
+        if not monkey.is_module_patched(module):
+            raise SystemExit(f"{module} was imported before gevent patched it")
+    start(worker.wsgi)
+    gc.collect()
+    gc.freeze()
+
+
+def child_exit(_server, worker):
+    """Let a dead worker's gauges go."""
+    from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415  # see above
+
+    mark_process_dead(worker.pid)
+
+
+def on_exit(server):
+    """Remove the metrics directory made above."""
+    made = getattr(server, "metrics_dir", None)
+    if made:
+        shutil.rmtree(made, ignore_errors=True)

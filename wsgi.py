@@ -1,9 +1,7 @@
 """The WSGI application that gunicorn serves: ``gunicorn -c gunicorn.conf.py wsgi:app``."""
 
-from pathlib import Path
-
 from gateway.app import create_app
 from gateway.kernel.settings import read_environ
 from gateway.settings import read_settings
 
-app = create_app(read_settings(read_environ(Path(".env"))))
+app = create_app(read_settings(read_environ()))

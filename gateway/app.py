@@ -28,6 +28,7 @@ from gateway.routing.router import Router
 from gateway.settings import Settings
 from gateway.usage.metrics import Metrics
 from gateway.usage.observer import RequestObserver
+from gateway.usage.sampler import Sampler
 from gateway.web.edge import Edge
 from gateway.web.endpoint import Guard, endpoints_of
 from gateway.web.services import part_of, provide
@@ -68,8 +69,8 @@ def create_app(settings: Settings, parts: Parts | None = None) -> Flask:
         app.register_blueprint(blueprint)
     provide(app, Declared(endpoints_of(app)))
     edge = Edge(app, settings.web, RequestObserver(metrics, log), log)
-    metrics.of("gateway_in_flight_requests").set(0)
     provide(app, edge)
+    provide(app, Sampler(metrics, lambda: edge.in_flight))
     app.wsgi_app = edge  # type: ignore[method-assign]  # the documented way to wrap a Flask application
     return app
 
@@ -77,11 +78,13 @@ def create_app(settings: Settings, parts: Parts | None = None) -> Flask:
 def start(app: Flask) -> None:
     """Begin what runs in the background; called once in each worker, after the fork."""
     part_of(app, Probes).start()
+    part_of(app, Sampler).start()
 
 
 def stop(app: Flask) -> None:
     """End what runs in the background."""
     part_of(app, Probes).stop()
+    part_of(app, Sampler).stop()
 
 
 def _backends(settings: Settings) -> list[Backend]:

@@ -27,7 +27,7 @@ _CONTEXT = re.compile(
     r"(?i)context[ _-]?(?:length|window|size)|maximum (?:context|prompt|input)|too many tokens|prompt is too long"
 )
 _NO_MODEL = re.compile(r"(?i)model\b.*\b(?:not found|not exist|unknown|not available|pinned|not loaded|not supported)"
-                       r"|unknown model|no such model|not found.*\bmodel\b")  # fmt: skip
+                       r"|unknown model|no such model|not found.*\bmodel\b|pinned to ")  # fmt: skip
 _POLICY = re.compile(r"(?i)content[ _-]?(?:filter|policy|management)")
 
 

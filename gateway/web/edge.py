@@ -51,47 +51,49 @@ class Edge:
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (WSGI)."""
         incoming = environ[INCOMING] = Incoming(environ, self._parts)
-        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        observing = environ.get("SERVER_PORT") == self._observability_port
         self.in_flight += 1
         try:
-            if observing:
-                key = ("GET" if method == "HEAD" else method, path)
-                answer, name = self._observe(incoming, key), f"observability {path}"
-            else:
-                hot = self._hot.get((method, path))
-                if self.in_flight > self._limit:
-                    answer, name = self._overloaded(incoming), "overloaded"
-                elif "HTTP_HOST" not in environ and environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
-                    answer, name = _no_host(incoming), "invalid"
-                elif method == "OPTIONS" and self._cors.enabled:
-                    answer, name = self._cors.preflight(environ), "preflight"
-                elif hot is not None:
-                    answer, name = self._run(incoming, hot.run), path
-                else:
-                    return self._through_flask(incoming, start_response)
+            answer = self._answer(incoming)
+            if answer is None:
+                return self._through_flask(incoming, start_response)
         except BaseException:
             self.in_flight -= 1
             raise
         headers = self._headers(incoming, answer.headers)
-        return self._send(incoming, answer.status, headers, answer.body, name, start_response)
+        return self._send(incoming, Outgoing(answer.status, headers, answer.body), start_response)
 
-    def _send(  # noqa: PLR0913, PLR0917  # the parts of one answer
-        self, incoming: Incoming, status: int, headers: Headers, body: Iterable[bytes], name: str,
-        start_response: StartResponse,
-    ) -> Iterable[bytes]:  # fmt: skip
+    def _answer(self, incoming: Incoming) -> Outgoing | None:
+        """Return the answer to anything that needs no Flask; None for the rest."""
+        environ = incoming.environ
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        if environ.get("SERVER_PORT") == self._observability_port:
+            return self._observe(incoming, "GET" if method == "HEAD" else method, path)
+        if self.in_flight > self._limit:
+            return self._overloaded(incoming)
+        if "HTTP_HOST" not in environ and environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
+            return self._no_host(incoming)
+        if method == "OPTIONS" and self._cors.enabled:
+            return self._cors.preflight(environ)
+        hot = self._hot.get((method, path))
+        if hot is None:
+            return None
+        incoming.endpoint = path
+        return self._run(incoming, hot.run)
+
+    def _send(self, incoming: Incoming, answer: Outgoing, start_response: StartResponse) -> Iterable[bytes]:
+        status, body = answer.status, answer.body
         if isinstance(body, tuple):
-            headers.append(("Content-Length", str(sum(map(len, body)))))
-            start_response(_STATUS_LINES.get(status, f"{status} Unknown"), headers)
-            self._finish(incoming, name, status)
+            answer.headers.append(("Content-Length", str(sum(map(len, body)))))
+        start_response(_STATUS_LINES.get(status, f"{status} Unknown"), answer.headers)
+        if isinstance(body, tuple):
+            self._finish(incoming, status)
             return body
-        start_response(_STATUS_LINES.get(status, f"{status} Unknown"), headers)
-        return _Finishing(body, lambda: self._finish(incoming, name, status))
+        return _Finishing(body, lambda: self._finish(incoming, status))
 
-    def _finish(self, incoming: Incoming, name: str, status: int) -> None:
+    def _finish(self, incoming: Incoming, status: int) -> None:
         self.in_flight -= 1
         incoming.close()
-        self._observer.finished(incoming, name, status, monotonic() - incoming.started_s)
+        self._observer.finished(incoming, incoming.endpoint, status, monotonic() - incoming.started_s)
 
     def _headers(self, incoming: Incoming, headers: Headers) -> Headers:
         out = [
@@ -117,11 +119,12 @@ class Edge:
             incoming.hang_up()
         return refusal(failure, incoming.request_id)
 
-    def _observe(self, incoming: Incoming, key: tuple[str, str]) -> Outgoing:
-        found: Endpoint | None = self._observed.get(key)
+    def _observe(self, incoming: Incoming, method: str, path: str) -> Outgoing:
+        found: Endpoint | None = self._observed.get((method, path))
         if found is None:
             paths = ", ".join(sorted(path for _, path in self._observed))
             return self._failed(incoming, NotFound(f"This port serves {paths}."))
+        incoming.endpoint = f"observability {path}"
         return self._run(incoming, found.view)
 
     def _overloaded(self, incoming: Incoming) -> Outgoing:
@@ -129,6 +132,10 @@ class Edge:
         return self._failed(
             incoming, Overloaded(f"This server already carries {self._limit} requests.", retry_after_s=1)
         )
+
+    def _no_host(self, incoming: Incoming) -> Outgoing:
+        incoming.hang_up()
+        return self._failed(incoming, InvalidRequest("HTTP/1.1 requests need a Host header."))
 
     def _through_flask(self, incoming: Incoming, start_response: StartResponse) -> Iterable[bytes]:
         status = 500
@@ -143,9 +150,7 @@ class Edge:
         except BaseException:
             self.in_flight -= 1
             raise
-        rule = incoming.environ.get("werkzeug.request")
-        name = str(rule.url_rule) if rule is not None and rule.url_rule is not None else "unmatched"
-        return _Finishing(body, lambda: self._finish(incoming, name, status))
+        return _Finishing(body, lambda: self._finish(incoming, status))
 
     def _from_flask(self, error: Exception) -> Response:
         answer = self._failed(request.environ[INCOMING], error)
@@ -179,8 +184,3 @@ class _Finishing:
                 close()
         finally:
             finish()
-
-
-def _no_host(incoming: Incoming) -> Outgoing:
-    incoming.hang_up()
-    return refusal(InvalidRequest("HTTP/1.1 requests need a Host header."), incoming.request_id)

@@ -78,7 +78,9 @@ def endpoint(  # noqa: PLR0913  # a declaration, read like a table row
         declared = Endpoint(method, path, scope, operation_id, summary, view, body, reply, hot, observed)
 
         def through_flask(**arguments: Any) -> Response:
-            answer = declared.run(request.environ[INCOMING], **arguments)
+            incoming: Incoming = request.environ[INCOMING]
+            incoming.endpoint = declared.path
+            answer = declared.run(incoming, **arguments)
             return Response(answer.body, answer.status, answer.headers, direct_passthrough=True)
 
         # strict_slashes off: a redirect on POST costs a round trip and some clients drop the body.

@@ -21,11 +21,12 @@ class Incoming:
         principal: Set by the guard; None on public endpoints.
         facts: What the log line says about this request beside its address and status.
         answer_headers: Headers for the answer even if it is an error.
+        endpoint: The template of the matched path, for metrics and logs.
 
     Shared: Belongs to one request.
     """
 
-    __slots__ = ("_parts", "_wait", "answer_headers", "environ", "facts", "principal", "request_id", "started_s")
+    __slots__ = ("_parts", "_wait", "answer_headers", "endpoint", "environ", "facts", "principal", "request_id", "started_s")
 
     def __init__(self, environ: dict[str, Any], parts: Mapping[type, Any]) -> None:
         self.environ = environ
@@ -35,6 +36,7 @@ class Incoming:
         self.principal: Principal | None = None
         self.facts: dict[str, Any] = {}
         self.answer_headers: Headers = []
+        self.endpoint = "unmatched"
         self._wait: Wait | None = None
 
     def part(self, kind: type[T]) -> T:

@@ -27,8 +27,8 @@ class WebSettings:
     max_in_flight: int = setting(
         1500, env="GATEWAY_MAX_IN_FLIGHT", least=1, unit="requests",
         help="Requests a worker carries at once, streams included; beyond it a caller gets 503 at once.")
-    graceful_timeout_s: float = setting(
-        35.0, env="GATEWAY_GRACEFUL_TIMEOUT_SECONDS", least=1, unit="s",
+    graceful_timeout_s: int = setting(
+        35, env="GATEWAY_GRACEFUL_TIMEOUT_SECONDS", least=1, unit="s",
         help="Time a stopping worker has for the requests it carries.")
     max_request_bytes: int = setting(
         20_971_520, env="MAX_REQUEST_BYTES", least=1, unit="bytes", help="Largest request body; beyond it 413.")

@@ -58,7 +58,8 @@ class _Tally:
 
     @property
     def failed(self) -> bool:
-        return len(self.problems) >= _MAX_PROBLEMS
+        """One wrong answer is enough: a job with a problem has no figures, so it need not go on."""
+        return bool(self.problems)
 
 
 def run(job: jobs.AnyJob) -> jobs.Outcome:
@@ -85,6 +86,8 @@ def run(job: jobs.AnyJob) -> jobs.Outcome:
 def _run_closed_loop(job: jobs.ClosedLoop, crew: Crew, meter: _Meter) -> jobs.Outcome:
     """Measure from the first request of the loop until deferred work (logs, ledger) is done too."""
     tally = _warm_up(job, crew, job.connections)
+    if tally.failed:
+        return jobs.Outcome(problems=tally.problems)
     clients, crew.idle = crew.idle, []
     crew.lags_ns.clear()
     meter.start()
@@ -97,6 +100,8 @@ def _run_closed_loop(job: jobs.ClosedLoop, crew: Crew, meter: _Meter) -> jobs.Ou
         answers = crew.poll(_left_s(job, begin_s))
         tally.add(answers)
         for _ in answers:
+            if tally.failed:
+                break
             if sent < job.max_requests and time.perf_counter() - begin_s < job.max_s:
                 crew.send()
                 sent += 1
@@ -116,6 +121,7 @@ def _warm_up(job: jobs.Job, crew: Crew, connections: int) -> _Tally:
         crew.send(crew.connect())
     while crew.waiting and not tally.failed and _left_s(job, begin_s) > 0:
         tally.add(crew.poll(_left_s(job, begin_s)))
+    _report_unanswered(crew, tally)
     tally.latencies_ns.clear()
     tally.requests = 0
     return tally
@@ -124,6 +130,8 @@ def _warm_up(job: jobs.Job, crew: Crew, connections: int) -> _Tally:
 def _run_open_loop(job: jobs.OpenLoop, crew: Crew, meter: _Meter) -> jobs.Outcome:
     """Send on the beat; a late answer delays no later request."""
     tally = _warm_up(job, crew, _OPEN_LOOP_CONNECTIONS)
+    if tally.failed:
+        return jobs.Outcome(problems=tally.problems)
     late_ns = []
     total = int(job.requests_per_s * job.max_s)
     interval_ns = int(1e9 / job.requests_per_s)

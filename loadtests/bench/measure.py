@@ -32,8 +32,12 @@ class CpuMeter:
         self._before_ns: dict[int, int] = {}
 
     def start(self) -> None:
-        """Begin to measure."""
-        self._before_ns = {pid: load_cpu_ns(pid) for pid in load_tree(self._root_pid)}
+        """Begin to measure.
+
+        Raises:
+            TreeChanged: A process of the tree has just gone.
+        """
+        self._before_ns = self._load()
 
     def stop(self) -> float:
         """Return the seconds of processor time since `start`; new processes count from their birth.
@@ -41,14 +45,17 @@ class CpuMeter:
         Raises:
             TreeChanged: A process of the tree has gone.
         """
-        try:
-            after_ns = {pid: load_cpu_ns(pid) for pid in load_tree(self._root_pid)}
-        except ProcessLookupError as exc:
-            raise TreeChanged("a process ended while it was measured") from exc
+        after_ns = self._load()
         if gone := self._before_ns.keys() - after_ns.keys():
             raise TreeChanged(f"{len(gone)} processes of the tree ended while they were measured")
         used_ns = sum(now - self._before_ns.get(pid, 0) for pid, now in after_ns.items())
         return used_ns / 1e9
+
+    def _load(self) -> dict[int, int]:
+        try:
+            return {pid: load_cpu_ns(pid) for pid in load_tree(self._root_pid)}
+        except ProcessLookupError as exc:
+            raise TreeChanged("a process ended while it was measured") from exc
 
 
 def load_tree(root_pid: int) -> list[int]:
@@ -80,10 +87,13 @@ def load_cpu_ns(pid: int) -> int:
 
 
 def load_memory(root_pid: int) -> Memory:
-    """Read the memory of a process tree."""
+    """Read the memory of a process tree; what has ended meanwhile has none."""
     pss_kb = rss_kb = 0
     for pid in load_tree(root_pid):
-        rollup = (_PROC / str(pid) / "smaps_rollup").read_text()
+        try:
+            rollup = (_PROC / str(pid) / "smaps_rollup").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
         fields = dict(line.split(":", 1) for line in rollup.splitlines()[1:])
         pss_kb += int(fields["Pss"].split()[0])
         rss_kb += int(fields["Rss"].split()[0])
@@ -95,10 +105,11 @@ def settle(root_pid: int, quiet_share: float = 0.1, limit_s: float = 5.0) -> Non
     deadline = time.perf_counter() + limit_s
     meter = CpuMeter(root_pid)
     while time.perf_counter() < deadline:
-        meter.start()
-        time.sleep(0.1)
-        if meter.stop() < 0.1 * quiet_share:
-            return
+        with contextlib.suppress(TreeChanged):
+            meter.start()
+            time.sleep(0.1)
+            if meter.stop() < 0.1 * quiet_share:
+                return
 
 
 def find_processors() -> tuple[int, int] | None:
