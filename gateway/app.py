@@ -62,7 +62,17 @@ def create_app(settings: Settings, parts: Parts | None = None) -> Flask:
     guard = KeyGuard(ring, lambda code: metrics.of("gateway_auth_failures_total", code).inc())
     pipeline = Pipeline(router, catalog, metrics, log, settings.web, settings.backends)
     probes = Probes(catalog, settings.routing, settings.backends, log)
-    for part in (log, metrics, catalog, router, pipeline, probes, settings.web, settings.routing, settings.usage):
+    for part in (
+        log,
+        metrics,
+        catalog,
+        router,
+        pipeline,
+        probes,
+        settings.web,
+        settings.routing,
+        settings.usage,
+    ):
         provide(app, part)
     provide(app, guard, Guard)
     for blueprint in SLICES:

@@ -48,17 +48,31 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    commands.add_parser("demo", help="serve, with the embedded mock model whatever else is configured")
+    commands.add_parser(
+        "demo", help="serve, with the embedded mock model whatever else is configured"
+    )
     commands.add_parser("serve", help="serve what the configuration names")
-    config = commands.add_parser("config", help="print every setting, its value and where that comes from")
-    config.add_argument("--check", action="store_true", help="print nothing but mistakes; exit 2 if there are any")
+    config = commands.add_parser(
+        "config", help="print every setting, its value and where that comes from"
+    )
+    config.add_argument(
+        "--check", action="store_true", help="print nothing but mistakes; exit 2 if there are any"
+    )
     return parser
 
 
 def _serve(environ: Mapping[str, str]) -> int:
     """Become gunicorn; does not return."""
     data_dir = Path(environ.get("DATA_DIR") or "data").resolve()
-    command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "--chdir", str(ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "-c",
+        str(ROOT / "gunicorn.conf.py"),
+        "--chdir",
+        str(ROOT),
+    ]
     sys.stderr.flush()
     os.execve(command[0], command, {**environ, "DATA_DIR": str(data_dir)})  # noqa: S606  # our own interpreter
     return 0

@@ -58,11 +58,17 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     warnings = weak_keys(keys)
     if production:
         if not keys:
-            warnings.append("no API key is configured; set GATEWAY_API_KEYS or GATEWAY_BEARER_TOKEN")
+            warnings.append(
+                "no API key is configured; set GATEWAY_API_KEYS or GATEWAY_BEARER_TOKEN"
+            )
         if not backends.verify_tls:
-            warnings.append("BACKEND_VERIFY_TLS=false lets anyone on the way read and change upstream traffic")
+            warnings.append(
+                "BACKEND_VERIFY_TLS=false lets anyone on the way read and change upstream traffic"
+            )
         problems += [f"GATEWAY_ENV=production: {line}" for line in warnings]
     known = [name for row in rows for name in (row.env, *row.also)]
     warnings += strange_names(environ, known)
     refuse(problems)
-    return Settings(web, auth, routing, backends, usage, upstreams, keys, tuple(warnings), tuple(rows))
+    return Settings(
+        web, auth, routing, backends, usage, upstreams, keys, tuple(warnings), tuple(rows)
+    )

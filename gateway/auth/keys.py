@@ -69,7 +69,12 @@ class KeyRing:
 def from_environment(settings: AuthSettings) -> tuple[str, ...]:
     """Return every key that a setting names, in order, once each."""
     found: dict[str, None] = {}
-    for text in (settings.bearer_token, settings.bearer_tokens, settings.gateway_api_keys, settings.api_keys):
+    for text in (
+        settings.bearer_token,
+        settings.bearer_tokens,
+        settings.gateway_api_keys,
+        settings.api_keys,
+    ):
         found.update(dict.fromkeys(_split(text)))
     return tuple(found)
 
@@ -89,7 +94,9 @@ def weak_keys(keys: Iterable[str]) -> list[str]:
         if key in KNOWN_DEMO_KEYS:
             lines.append(f"API key {public_id(key)} stands in a public README; anyone can use it")
         elif len(key) < SHORTEST_KEY:
-            lines.append(f"API key {public_id(key)} has fewer than {SHORTEST_KEY} characters; it can be guessed")
+            lines.append(
+                f"API key {public_id(key)} has fewer than {SHORTEST_KEY} characters; it can be guessed"
+            )
     return lines
 
 

@@ -117,7 +117,9 @@ class ChatChoice:
             return False
         rest = dict(delta)
         delta.clear()
-        delta.update({"role": "assistant", "content": ""} | {k: v for k, v in rest.items() if k != "role"})
+        delta.update(
+            {"role": "assistant", "content": ""} | {k: v for k, v in rest.items() if k != "role"}
+        )
         return True
 
     @staticmethod
@@ -144,11 +146,15 @@ class CompletionChoice:
 
     def repair(self, choice: dict[str, Any]) -> tuple[bool, bool]:
         """Bring a choice into order, in place; see ``ChatChoice.repair``."""
-        changed = _put(choice, "text", choice["text"] if isinstance(choice.get("text"), str) else "")
+        changed = _put(
+            choice, "text", choice["text"] if isinstance(choice.get("text"), str) else ""
+        )
         if choice.get("finish_reason") is not None:
             self.finished = True
             changed |= _put(
-                choice, "finish_reason", finish_reason_of(choice["finish_reason"], called_tools=False)
+                choice,
+                "finish_reason",
+                finish_reason_of(choice["finish_reason"], called_tools=False),
             )
         else:
             changed |= _put(choice, "finish_reason", None)

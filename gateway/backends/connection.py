@@ -91,7 +91,9 @@ class Connection:
                 except (BlockingIOError, ssl.SSLWantWriteError):
                     writable = writable or gevent.get_hub().loop.io(self._sock.fileno(), _WRITE)
                     if not wait.until(writable, until_s):
-                        raise UpstreamTimeout("The upstream did not take the request in time.") from None
+                        raise UpstreamTimeout(
+                            "The upstream did not take the request in time."
+                        ) from None
         finally:
             if writable is not None:
                 writable.close()
@@ -150,7 +152,9 @@ def open_connection(
         raw = _connected(address, wait, until_s)
         return Connection(raw if tls is None else _secured(raw, tls, host, wait, until_s))
     except ssl.SSLError as error:
-        raise UpstreamUnreachable("The upstream's certificate or TLS handshake was refused.") from error
+        raise UpstreamUnreachable(
+            "The upstream's certificate or TLS handshake was refused."
+        ) from error
     except OSError as error:
         raise UpstreamUnreachable(
             "The upstream refused the connection or cannot be reached.", retry_after_s=1
@@ -168,11 +172,10 @@ def _connected(address: Address, wait: Wait, until_s: float) -> Any:
         failed = raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if failed:
             raise OSError(failed, "connect")
-        raw.getpeername()
-        return raw
     except BaseException:
         raw.close()
         raise
+    return raw
 
 
 def _secured(raw: Any, tls: ssl.SSLContext, host: str, wait: Wait, until_s: float) -> Any:
@@ -198,7 +201,8 @@ def _until_ready(sock: Any, event: int, wait: Wait, until_s: float) -> None:
     try:
         if not wait.until(watcher, until_s):
             raise UpstreamTimeout(
-                "No connection to the upstream could be made in time.", code="upstream_connect_timeout"
+                "No connection to the upstream could be made in time.",
+                code="upstream_connect_timeout",
             )
     finally:
         watcher.close()

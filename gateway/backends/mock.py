@@ -18,7 +18,12 @@ from gateway.backends.refusals import classify
 from gateway.backends.replies import completion_reply, embeddings_reply
 from gateway.kernel.call import Call, Kind, Reply
 from gateway.kernel.clock import unix_seconds
-from gateway.kernel.errors import InvalidRequest, UpstreamReset, UpstreamTimeout, UpstreamUnreachable
+from gateway.kernel.errors import (
+    InvalidRequest,
+    UpstreamReset,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 from gateway.kernel.ids import new_id
 from gateway.kernel.sse import DONE, frame
 from gateway.kernel.tokens import estimate
@@ -94,7 +99,7 @@ class Mock(Backend):
     open_prefix: ClassVar = f"{NAME}/"
 
     @classmethod
-    def http_url(cls, url: str) -> None:
+    def http_url(cls, url: str) -> None:  # noqa: ARG003  # the interface
         """Return None: there is nothing to connect to."""
         return
 
@@ -108,7 +113,9 @@ class Mock(Backend):
             return embeddings_reply(_embeddings(body), call, model)
         words = _words(body, script)
         wait.sleep(script.gap_s * len(words))
-        return completion_reply(orjson.dumps(_completion(body, call.kind, model, script, words)), call, model)
+        return completion_reply(
+            orjson.dumps(_completion(body, call.kind, model, script, words)), call, model
+        )
 
     def stream(self, call: Call, model: str, wait: Wait, beat_s: float) -> Iterator[bytes]:
         """Yield the scripted answer word by word; see ``Backend.stream``."""
@@ -130,14 +137,16 @@ class Mock(Backend):
             yield event.of({"content": word})
         if tool:
             yield event.of({"tool_calls": [{"index": 0, **tool}]})
-        yield event.of({}, "tool_calls" if tool else "stop") + (event.usage(_usage(body, words)) if script.usage else b"")
+        yield event.of({}, "tool_calls" if tool else "stop") + (
+            event.usage(_usage(body, words)) if script.usage else b""
+        )
         yield DONE
 
     def probe(self) -> Probe | None:
         """Return None: the list is known."""
         return None
 
-    def models(self, document: Any) -> list[ModelCard]:
+    def models(self, document: Any) -> list[ModelCard]:  # noqa: ARG002  # the interface
         """Return the mock itself and the names it stands in for."""
         names = dict.fromkeys((self.upstream.name, NAME, *self.upstream.serves))
         return [ModelCard(name, owned_by="gateway") for name in names]
@@ -160,7 +169,9 @@ def _pause(seconds: float, wait: Wait, beat_s: float) -> Iterator[bytes]:
 
 def _fail_early(script: Script) -> None:
     if script.status:
-        raise classify(script.status, "This failure was asked for by the model's name.", None, None, 1.0)
+        raise classify(
+            script.status, "This failure was asked for by the model's name.", None, None, 1.0
+        )
 
 
 def _break(fault: str, wait: Wait, beat_s: float) -> Iterator[bytes]:
@@ -170,7 +181,9 @@ def _break(fault: str, wait: Wait, beat_s: float) -> Iterator[bytes]:
         yield from _pause(_LONGEST_S, wait, beat_s)
         raise UpstreamTimeout("The mock was silent, as asked.", code="upstream_stalled")
     if fault == "error":
-        yield frame(b'{"error":{"message":"The mock failed, as asked.","type":"server_error","code":500}}')
+        yield frame(
+            b'{"error":{"message":"The mock failed, as asked.","type":"server_error","code":500}}'
+        )
     elif fault == "garbage":
         yield frame(b'{"choices": [')
 
@@ -190,7 +203,9 @@ class _EventMaker:
 
     def of(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
         """Return a content event."""
-        spoken: dict[str, Any] = {"delta": delta} if self._chat else {"text": delta.get("content", "")}
+        spoken: dict[str, Any] = (
+            {"delta": delta} if self._chat else {"text": delta.get("content", "")}
+        )
         choice = {"index": 0, **spoken, "finish_reason": finish_reason}
         return frame(orjson.dumps({**self._names, "choices": [choice]}))
 
@@ -203,7 +218,11 @@ def _words(body: dict[str, Any], script: Script) -> list[str]:
     if script.chunks:
         return [f"word{place} " for place in range(script.chunks)]
     asked = _last_text(body)
-    answer = f"This is the gateway's built-in mock model. You said: {asked}" if asked else "Hello from the mock model."
+    answer = (
+        f"This is the gateway's built-in mock model. You said: {asked}"
+        if asked
+        else "Hello from the mock model."
+    )
     words = [f"{word} " for word in answer.split(" ")]
     words[-1] = words[-1].rstrip(" ")
     return words[: _limit(body)]
@@ -218,13 +237,19 @@ def _last_text(body: dict[str, Any]) -> str:
     messages = body.get("messages")
     said = messages[-1].get("content") if messages else body.get("prompt")
     if isinstance(said, list):
-        said = " ".join(str(part.get("text", "")) if isinstance(part, dict) else str(part) for part in said)
+        said = " ".join(
+            str(part.get("text", "")) if isinstance(part, dict) else str(part) for part in said
+        )
     return said if isinstance(said, str) else ""
 
 
 def _usage(body: dict[str, Any], words: list[str]) -> dict[str, int]:
     prompt = estimate(len(orjson.dumps(body.get("messages") or body.get("prompt"))))
-    return {"prompt_tokens": prompt, "completion_tokens": len(words), "total_tokens": prompt + len(words)}
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": len(words),
+        "total_tokens": prompt + len(words),
+    }
 
 
 def _tool_call(body: dict[str, Any]) -> dict[str, Any] | None:
@@ -232,7 +257,11 @@ def _tool_call(body: dict[str, Any]) -> dict[str, Any] | None:
     if not tools:
         return None
     function = tools[0].get("function") or {}
-    return {"id": new_id("call"), "type": "function", "function": {"name": function.get("name", ""), "arguments": "{}"}}
+    return {
+        "id": new_id("call"),
+        "type": "function",
+        "function": {"name": function.get("name", ""), "arguments": "{}"},
+    }
 
 
 def _completion(
@@ -241,7 +270,12 @@ def _completion(
     tool = _tool_call(body) if script.tool and kind is Kind.CHAT else None
     text = "".join(words)
     if kind is Kind.COMPLETION:
-        choice: dict[str, Any] = {"index": 0, "text": text, "logprobs": None, "finish_reason": "stop"}
+        choice: dict[str, Any] = {
+            "index": 0,
+            "text": text,
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
     else:
         message: dict[str, Any] = {"role": "assistant", "content": None if tool else text}
         if tool:
@@ -253,7 +287,9 @@ def _completion(
 
 def _embeddings(body: dict[str, Any]) -> bytes:
     given = body.get("input")
-    single = isinstance(given, str) or (isinstance(given, list) and given and isinstance(given[0], int))
+    single = isinstance(given, str) or (
+        isinstance(given, list) and given and isinstance(given[0], int)
+    )
     texts = [given] if single else given
     wanted = body.get("dimensions")
     size = wanted if isinstance(wanted, int) and 0 < wanted <= 4096 else DIMENSIONS  # noqa: PLR2004

@@ -208,7 +208,11 @@ class Normaliser:
         return out
 
     def _choice(
-        self, choice: dict[str, Any], place: int, kept: list[dict[str, Any]], last: list[dict[str, Any]]
+        self,
+        choice: dict[str, Any],
+        place: int,
+        kept: list[dict[str, Any]],
+        last: list[dict[str, Any]],
     ) -> bool:
         index = choice.get("index")
         changed = not isinstance(index, int) or isinstance(index, bool)
@@ -231,7 +235,12 @@ class Normaliser:
         """Give every event the stream's one id, object, created and model; tell whether it lacked them."""
         if not self._id:
             self._learn_names(event)
-        names = {"id": self._id, "object": self._object, "created": self._created, "model": self._model}
+        names = {
+            "id": self._id,
+            "object": self._object,
+            "created": self._created,
+            "model": self._model,
+        }
         wrong = {name: value for name, value in names.items()
                  if event.get(name) != value or isinstance(event[name], float)}  # fmt: skip
         event.update(wrong)
@@ -239,17 +248,27 @@ class Normaliser:
 
     def _learn_names(self, event: Mapping[str, Any]) -> None:
         offered_id, created, model = event.get("id"), event.get("created"), event.get("model")
-        self._id = offered_id if isinstance(offered_id, str) and offered_id else new_id(_ID_PREFIXES[self._kind])
+        self._id = (
+            offered_id
+            if isinstance(offered_id, str) and offered_id
+            else new_id(_ID_PREFIXES[self._kind])
+        )
         whole = isinstance(created, (int, float)) and not isinstance(created, bool) and created > 0
         self._created = int(created) if whole else unix_seconds()  # type: ignore[arg-type]  # checked above
         self._heard_model = model if isinstance(model, str) else ""
-        self._model = self._public_model if self._renames or not self._heard_model else self._heard_model
+        self._model = (
+            self._public_model if self._renames or not self._heard_model else self._heard_model
+        )
         if self._model != self._heard_model:
-            old, new = (b'"model":' + orjson.dumps(name) for name in (self._heard_model, self._model))
+            old, new = (
+                b'"model":' + orjson.dumps(name) for name in (self._heard_model, self._model)
+            )
             self._rename = (old, new)
 
     def _note_finish(self) -> None:
-        self.finished = bool(self._choices) and all(state.finished for state in self._choices.values())
+        self.finished = bool(self._choices) and all(
+            state.finished for state in self._choices.values()
+        )
 
     def _end(self) -> bytes:
         if not self.finished:
@@ -278,4 +297,6 @@ def usage_of(reported: Any) -> Usage | None:
 
 
 def _invalid_stream() -> UpstreamInvalid:
-    return UpstreamInvalid("The upstream's stream is not valid JSON events.", code="upstream_invalid_stream")
+    return UpstreamInvalid(
+        "The upstream's stream is not valid JSON events.", code="upstream_invalid_stream"
+    )

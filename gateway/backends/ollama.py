@@ -18,7 +18,11 @@ from gateway.kernel.ids import new_id
 from gateway.kernel.sse import LINE_LIMIT_BYTES, frame
 from gateway.web.wait import Wait
 
-_PATHS = {Kind.CHAT: b"/api/chat", Kind.COMPLETION: b"/api/generate", Kind.EMBEDDINGS: b"/api/embed"}
+_PATHS = {
+    Kind.CHAT: b"/api/chat",
+    Kind.COMPLETION: b"/api/generate",
+    Kind.EMBEDDINGS: b"/api/embed",
+}
 _ERROR_LIMIT_BYTES = 65_536
 
 
@@ -63,7 +67,9 @@ class Ollama(Backend):
             for block in response.blocks(beat_s):
                 *lines, rest = (rest + block).split(b"\n")
                 if len(rest) > LINE_LIMIT_BYTES:
-                    raise UpstreamInvalid("The upstream sent a line over 1 MiB.", code="upstream_invalid_stream")
+                    raise UpstreamInvalid(
+                        "The upstream sent a line over 1 MiB.", code="upstream_invalid_stream"
+                    )
                 yield b"".join(events.of(line) for line in lines)
             yield events.of(rest)
         finally:
@@ -71,7 +77,9 @@ class Ollama(Backend):
 
     def probe(self) -> Probe:
         """Return the address of the list of pulled models."""
-        return Probe(f"{self._base}/api/tags", {"Authorization": f"Bearer {self._key}"} if self._key else {})
+        return Probe(
+            f"{self._base}/api/tags", {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        )
 
     def models(self, document: Any) -> list[ModelCard]:
         """Return the models of ``{"models": [{"name"}]}``."""
@@ -89,7 +97,10 @@ class Ollama(Backend):
             request = generate_request(body, model, stream=call.stream)
         else:
             request = embed_request(body, model)
-        head = b"POST %s HTTP/1.1\r\nContent-Type: application/json\r\nAccept-Encoding: identity" % _PATHS[call.kind]
+        head = (
+            b"POST %s HTTP/1.1\r\nContent-Type: application/json\r\nAccept-Encoding: identity"
+            % _PATHS[call.kind]
+        )
         if self._key:
             head += b"\r\nAuthorization: Bearer " + self._key.encode("latin-1")
         response = self.pool.request(head, orjson.dumps(request), wait, call.deadline)
@@ -127,7 +138,11 @@ class _Events:
         said = json_object(line)
         if said.get("error"):
             raise in_band(said["error"])
-        choice = self._chat(said) if self._kind is Kind.CHAT else {"index": 0, "text": said.get("response") or ""}
+        choice = (
+            self._chat(said)
+            if self._kind is Kind.CHAT
+            else {"index": 0, "text": said.get("response") or ""}
+        )
         choice["finish_reason"] = None
         out = b""
         if choice.get("delta") or choice.get("text"):
@@ -179,7 +194,11 @@ def _usage(said: Mapping[str, Any]) -> dict[str, int] | None:
         return None
     # A prompt that is wholly cached has no eval count at all.
     prompt, completion = int(prompt or 0), int(completion or 0)
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
 
 
 def _completion(said: Mapping[str, Any], kind: Kind, model: str) -> dict[str, Any]:
@@ -187,9 +206,17 @@ def _completion(said: Mapping[str, Any], kind: Kind, model: str) -> dict[str, An
     calls = _tool_calls(message, 0)
     reason = finish_reason_of(said.get("done_reason") or "stop", called_tools=bool(calls))
     if kind is Kind.COMPLETION:
-        choice = {"index": 0, "text": said.get("response") or "", "logprobs": None, "finish_reason": reason}
+        choice = {
+            "index": 0,
+            "text": said.get("response") or "",
+            "logprobs": None,
+            "finish_reason": reason,
+        }
     else:
-        spoken: dict[str, Any] = {"role": "assistant", "content": message.get("content") or (None if calls else "")}
+        spoken: dict[str, Any] = {
+            "role": "assistant",
+            "content": message.get("content") or (None if calls else ""),
+        }
         if message.get("thinking"):
             spoken["reasoning_content"] = message["thinking"]
         if calls:

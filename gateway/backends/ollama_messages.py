@@ -68,7 +68,9 @@ def embed_request(body: Mapping[str, Any], model: str) -> dict[str, Any]:
 
 def _common(body: Mapping[str, Any]) -> dict[str, Any]:
     request: dict[str, Any] = {}
-    options = {ours: body[theirs] for theirs, ours in _OPTIONS.items() if body.get(theirs) is not None}
+    options = {
+        ours: body[theirs] for theirs, ours in _OPTIONS.items() if body.get(theirs) is not None
+    }
     if options:
         request["options"] = options
     wanted = body.get("response_format")
@@ -121,7 +123,9 @@ def _content(content: Any) -> tuple[str, list[str]]:
         elif kind == "image_url":
             images.append(_image(part.get("image_url")))
         else:
-            raise InvalidRequest(f"This model's server does not take content of type {kind!r}.", param="messages")
+            raise InvalidRequest(
+                f"This model's server does not take content of type {kind!r}.", param="messages"
+            )
     return "\n".join(texts), images
 
 
@@ -129,7 +133,8 @@ def _image(source: Any) -> str:
     url = source.get("url") if isinstance(source, dict) else source
     if not isinstance(url, str) or not url.startswith("data:") or ";base64," not in url:
         raise InvalidRequest(
-            "Images for this model must be base64 data URLs; the gateway fetches no addresses.", param="messages"
+            "Images for this model must be base64 data URLs; the gateway fetches no addresses.",
+            param="messages",
         )
     return url.partition(";base64,")[2]
 

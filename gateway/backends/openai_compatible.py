@@ -14,7 +14,11 @@ from gateway.kernel.call import Call, Kind, Reply
 from gateway.kernel.errors import UpstreamInvalid
 from gateway.web.wait import Wait
 
-PATHS = {Kind.CHAT: "/chat/completions", Kind.COMPLETION: "/completions", Kind.EMBEDDINGS: "/embeddings"}
+PATHS = {
+    Kind.CHAT: "/chat/completions",
+    Kind.COMPLETION: "/completions",
+    Kind.EMBEDDINGS: "/embeddings",
+}
 _ERROR_LIMIT_BYTES = 65_536
 _USAGE_WANTED = msgspec.Raw(b'{"include_usage":true}')
 
@@ -70,7 +74,9 @@ class OpenAICompatible(Backend):
         response = self._send(call, model, wait)
         try:
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                raise UpstreamInvalid("The upstream answered a streamed request without an event stream.")
+                raise UpstreamInvalid(
+                    "The upstream answered a streamed request without an event stream."
+                )
             yield from response.blocks(beat_s)
         finally:
             response.close()
@@ -93,7 +99,9 @@ class OpenAICompatible(Backend):
     def body_for(self, call: Call, model: str) -> bytes:
         """Return the request body: the caller's members with what must change."""
         members: dict[str, Any] = {
-            self.renames.get(name, name): raw for name, raw in call.members.items() if name not in self.drops
+            self.renames.get(name, name): raw
+            for name, raw in call.members.items()
+            if name not in self.drops
         }
         members["model"] = msgspec.Raw(quoted(model))
         if call.stream:
@@ -111,7 +119,9 @@ class OpenAICompatible(Backend):
             return response
         try:
             if response.status == 200:  # noqa: PLR2004
-                raise UpstreamInvalid("The upstream compressed its answer although it was asked not to.")
+                raise UpstreamInvalid(
+                    "The upstream compressed its answer although it was asked not to."
+                )
             raise refusal_of(response.status, response.headers, _error_body(response))
         finally:
             response.close()

@@ -1,5 +1,6 @@
 """What an upstream's refusal means, whatever shape it comes in, told without the upstream's secrets."""
 
+import math
 import re
 from collections.abc import Mapping
 from datetime import UTC
@@ -20,8 +21,12 @@ from gateway.kernel.errors import (
 
 RETRY_AFTER_LIMIT_S = 120.0
 _MESSAGE_LIMIT = 500
-_ADDRESS = re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://\S+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\b[\w.-]+:\d{2,5}\b")
-_SECRET = re.compile(r"(?i)\b(?:sk|pk|rk|key|nxs|hf|gsk|xai)[-_][\w*-]{6,}|\bbearer\s+\S+|\beyJ[\w-]+\.[\w.-]+")
+_ADDRESS = re.compile(
+    r"(?i)\b[a-z][a-z0-9+.-]*://\S+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\b[\w.-]+:\d{2,5}\b"
+)
+_SECRET = re.compile(
+    r"(?i)\b(?:sk|pk|rk|key|nxs|hf|gsk|xai)[-_][\w*-]{6,}|\bbearer\s+\S+|\beyJ[\w-]+\.[\w.-]+"
+)
 _PATH = re.compile(r"(?<![\w/])/(?:[\w.-]+/)+[\w.@-]*")
 _CONTEXT = re.compile(
     r"(?i)context[ _-]?(?:length|window|size)|maximum (?:context|prompt|input)|too many tokens|prompt is too long"
@@ -49,18 +54,18 @@ def classify(
     details = {"upstream_status": status}
     if status in {401, 403}:
         return UpstreamCredential("The upstream refused the gateway's credential.", details=details)
-    if status == 402:  # noqa: PLR2004
+    if status == 402:
         return UpstreamCredential("The gateway's account at the upstream is out of credit.",
                                   code="upstream_quota", details=details)  # fmt: skip
-    if status == 429 or (status == 503 and retry_after_s is not None):  # noqa: PLR2004
+    if status == 429 or (status == 503 and retry_after_s is not None):
         return UpstreamBusy("The upstream is out of capacity; try again later.",
                             retry_after_s=retry_after_s or 1.0, details=details)  # fmt: skip
-    if status == 408:  # noqa: PLR2004
+    if status == 408:
         return UpstreamTimeout("The upstream gave up waiting.", details=details)
-    if 300 <= status < 400:  # noqa: PLR2004
+    if 300 <= status < 400:
         return UpstreamInvalid("The upstream answered with a redirect, which is never followed; "
                                "check its configured URL.", details=details)  # fmt: skip
-    if 400 <= status < 500:  # noqa: PLR2004
+    if 400 <= status < 500:
         return _rejected(status, message, code, param)
     return UpstreamError(f"The upstream failed with status {status}.", details=details)
 
@@ -87,9 +92,11 @@ def in_band(error: Any) -> UpstreamError:
     if isinstance(error, dict):
         for name in ("code", "status", "status_code"):
             value = error.get(name)
-            if isinstance(value, int) and not isinstance(value, bool) and 400 <= value < 600:  # noqa: PLR2004
+            if isinstance(value, int) and not isinstance(value, bool) and 400 <= value < 600:
                 status = value
-    if status == 502 and (_CONTEXT.search(f"{code} {message}") or _POLICY.search(f"{code} {message}")):  # noqa: PLR2004
+    if status == 502 and (
+        _CONTEXT.search(f"{code} {message}") or _POLICY.search(f"{code} {message}")
+    ):
         status = 400
     return classify(status, message, code, param, None)
 
@@ -110,7 +117,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             seconds = float(text) * scale
         except ValueError:
             continue
-        if seconds == seconds and seconds >= 0:
+        if math.isfinite(seconds) and seconds >= 0:
             return min(seconds, RETRY_AFTER_LIMIT_S)
     try:
         when = parsedate_to_datetime(headers.get("retry-after", ""))
@@ -118,7 +125,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return None
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
     return min(max((when - utc_now()).total_seconds(), 0.0), RETRY_AFTER_LIMIT_S)
-
 
 
 def _words(body: bytes, content_type: str) -> tuple[str, str | None, str | None]:
@@ -160,7 +166,9 @@ def _from_error(error: Any) -> tuple[str, str | None, str | None]:
 def _validation(item: Mapping[str, Any]) -> tuple[str, str | None]:
     """Return what a schema check said and where, without the input it quotes."""
     place = item.get("loc")
-    where = ".".join(str(part) for part in place if part != "body") if isinstance(place, list) else ""
+    where = (
+        ".".join(str(part) for part in place if part != "body") if isinstance(place, list) else ""
+    )
     message = item.get("msg")
     text = message if isinstance(message, str) else "invalid"
     return (f"{where}: {text}" if where else text), where or None

@@ -102,11 +102,19 @@ def _repaired(body: bytes, call: Call, upstream_model: str) -> Reply:
         if not isinstance(choice, dict):
             raise UpstreamInvalid("The upstream's answer has a choice that is not an object.")
         text_bytes += _repair_choice(choice, place, call.kind)
-    usage = usage_of(document.get("usage")) or Usage(estimate(len(call.body)), estimate(text_bytes), estimated=True)
+    usage = usage_of(document.get("usage")) or Usage(
+        estimate(len(call.body)), estimate(text_bytes), estimated=True
+    )
     said = document.get("usage")
-    named = call.model if call.model != upstream_model or not isinstance(heard, str) or not heard else heard
+    named = (
+        call.model
+        if call.model != upstream_model or not isinstance(heard, str) or not heard
+        else heard
+    )
     fixed = {
-        "id": document.get("id") if isinstance(document.get("id"), str) and document["id"] else new_id(_PREFIXES[call.kind]),
+        "id": document.get("id")
+        if isinstance(document.get("id"), str) and document["id"]
+        else new_id(_PREFIXES[call.kind]),
         "object": _OBJECTS[call.kind],
         "created": _whole(document.get("created")),
         "model": named,
@@ -122,7 +130,9 @@ def _repair_choice(choice: dict[str, Any], place: int, kind: Kind) -> int:
         choice["index"] = place
     if kind is Kind.COMPLETION:
         choice["text"] = choice["text"] if isinstance(choice.get("text"), str) else ""
-        choice["finish_reason"] = finish_reason_of(choice.get("finish_reason") or "stop", called_tools=False)
+        choice["finish_reason"] = finish_reason_of(
+            choice.get("finish_reason") or "stop", called_tools=False
+        )
         return len(choice["text"])
     message = choice.get("message")
     if not isinstance(message, dict):
@@ -137,7 +147,9 @@ def _repair_choice(choice: dict[str, Any], place: int, kind: Kind) -> int:
         message.pop("function_call", None)
     message["role"] = "assistant"
     content = message.setdefault("content", None)
-    choice["finish_reason"] = finish_reason_of(choice.get("finish_reason") or "stop", called_tools=tools.any())
+    choice["finish_reason"] = finish_reason_of(
+        choice.get("finish_reason") or "stop", called_tools=tools.any()
+    )
     return len(content) if isinstance(content, str) else 0
 
 
@@ -173,7 +185,9 @@ def embeddings_reply(body: bytes, call: Call, upstream_model: str) -> Reply:
     fixed = {
         "object": "list",
         "data": data,
-        "model": call.model if call.model != upstream_model or not isinstance(heard, str) else heard,
+        "model": call.model
+        if call.model != upstream_model or not isinstance(heard, str)
+        else heard,
         "usage": shown | (said if isinstance(said, dict) and counted else {}),
     }
     return Reply(orjson.dumps(fixed | {k: v for k, v in document.items() if k not in fixed}), usage)
@@ -194,7 +208,9 @@ def encoded(vector: Any, *, as_base64: bool) -> Any:
             raise TypeError
         numbers = array("f", vector)
     except (TypeError, ValueError, OverflowError, struct.error):
-        raise UpstreamInvalid("The upstream's answer has an embedding that is not a vector.") from None
+        raise UpstreamInvalid(
+            "The upstream's answer has an embedding that is not a vector."
+        ) from None
     if not as_base64:
         return vector
     if sys.byteorder == "big":

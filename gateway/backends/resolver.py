@@ -80,7 +80,9 @@ def _look_up(host: str, port: int) -> list[Address]:
     except OSError:
         return []
     # IPv4 first: model servers on a LAN often listen on it alone, and a refused ::1 costs a round.
-    return sorted(((item[0], item[4]) for item in found), key=lambda item: item[0] != socket.AF_INET)
+    return sorted(
+        ((item[0], item[4]) for item in found), key=lambda item: item[0] != socket.AF_INET
+    )
 
 
 def _numeric(host: str, port: int) -> Address | None:

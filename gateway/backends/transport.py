@@ -41,13 +41,17 @@ class Timeouts:
     @classmethod
     def of(cls, settings: BackendSettings) -> "Timeouts":
         """Return the house's defaults."""
-        return cls(settings.connect_timeout_s, settings.first_byte_timeout_s, settings.idle_timeout_s)
+        return cls(
+            settings.connect_timeout_s, settings.first_byte_timeout_s, settings.idle_timeout_s
+        )
 
 
 class Response:
     """An upstream's answer, head read, body to come."""
 
-    def __init__(self, connection: Connection, pool: "Pool", wait: Wait, deadline: Deadline) -> None:
+    def __init__(
+        self, connection: Connection, pool: "Pool", wait: Wait, deadline: Deadline
+    ) -> None:
         self._connection: Connection | None = connection
         self._pool = pool
         self._wait = wait
@@ -129,14 +133,17 @@ class Response:
                 return b""
             raise UpstreamInvalid("The upstream's answer is not HTTP.") from error
         except OSError as error:
-            raise UpstreamReset("The connection to the upstream broke inside its answer.") from error
+            raise UpstreamReset(
+                "The connection to the upstream broke inside its answer."
+            ) from error
         return data
 
     def _late(self) -> UpstreamTimeout:
         if self._deadline.passed():
             return UpstreamTimeout("The answer took longer than this request may take.")
         return UpstreamTimeout(
-            f"The upstream was silent for {self._pool.timeouts.idle_s:g} s.", code="upstream_stalled"
+            f"The upstream was silent for {self._pool.timeouts.idle_s:g} s.",
+            code="upstream_stalled",
         )
 
 
@@ -159,7 +166,12 @@ class Pool:
         self._idle: list[Connection] = []
 
     def request(
-        self, head: bytes, body: bytes, wait: Wait, deadline: Deadline, first_byte_s: float | None = None
+        self,
+        head: bytes,
+        body: bytes,
+        wait: Wait,
+        deadline: Deadline,
+        first_byte_s: float | None = None,
     ) -> Response:
         """Send a request and return its answer once the head is there.
 
@@ -211,7 +223,12 @@ class Pool:
         return None
 
     def _exchange(
-        self, connection: Connection, message: bytes, wait: Wait, deadline: Deadline, first_byte_s: float
+        self,
+        connection: Connection,
+        message: bytes,
+        wait: Wait,
+        deadline: Deadline,
+        first_byte_s: float,
     ) -> Response:
         until_s = min(wait.now() + first_byte_s, deadline.ends_at_s)
         try:
@@ -245,9 +262,13 @@ class Pool:
             except HTTPParseError as error:
                 raise UpstreamInvalid("The upstream's answer is not HTTP.") from error
             if not parser.headers_complete and received > HEAD_LIMIT_BYTES:
-                raise UpstreamInvalid(f"The head of the upstream's answer is larger than {HEAD_LIMIT_BYTES} bytes.")
+                raise UpstreamInvalid(
+                    f"The head of the upstream's answer is larger than {HEAD_LIMIT_BYTES} bytes."
+                )
         if sum(len(name) + len(value) for name, value in parser.headers.items()) > HEAD_LIMIT_BYTES:
-            raise UpstreamInvalid(f"The head of the upstream's answer is larger than {HEAD_LIMIT_BYTES} bytes.")
+            raise UpstreamInvalid(
+                f"The head of the upstream's answer is larger than {HEAD_LIMIT_BYTES} bytes."
+            )
 
     def _connect(self, wait: Wait, deadline: Deadline) -> Connection:
         until_s = min(wait.now() + self.timeouts.connect_s, deadline.ends_at_s)

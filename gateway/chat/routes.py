@@ -46,7 +46,11 @@ def create_completion(incoming: Incoming) -> Outgoing:
 
 
 def _open(
-    incoming: Incoming, kind: Kind, wanted: ChatFields | CompletionFields, members: Mapping[str, Any], body: bytes
+    incoming: Incoming,
+    kind: Kind,
+    wanted: ChatFields | CompletionFields,
+    members: Mapping[str, Any],
+    body: bytes,
 ) -> Outgoing:
     pipeline, stream = incoming.part(Pipeline), bool(wanted.stream)
     options = wanted.stream_options

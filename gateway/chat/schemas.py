@@ -64,7 +64,8 @@ def check_messages(messages: list[dict[str, Any]]) -> None:
     for place, message in enumerate(messages):
         if message.get("role") not in ROLES:
             raise InvalidRequest(
-                f"messages[{place}].role must be one of {', '.join(ROLES)}.", param=f"messages[{place}].role"
+                f"messages[{place}].role must be one of {', '.join(ROLES)}.",
+                param=f"messages[{place}].role",
             )
         content = message.get("content")
         if not (content is None or isinstance(content, str) or _is_parts(content)):

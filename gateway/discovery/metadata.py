@@ -22,6 +22,8 @@ _DOMAINS = {Kind.CHAT: "chat", Kind.COMPLETION: "completion", Kind.EMBEDDINGS: "
 class Declared(tuple[Endpoint, ...]):
     """All endpoints of the application, as one of its parts."""
 
+    __slots__ = ()
+
 
 @endpoint(blueprint, "GET", "/", scope=PUBLIC, operation_id="root.get")
 def describe_service(incoming: Incoming) -> Outgoing:
@@ -42,7 +44,14 @@ def get_descriptor(incoming: Incoming) -> Outgoing:
     models = sorted(incoming.part(Catalog).snapshot.cards)
     options = [
         {"key": "model", "label": "Model", "type": "enum", "values": models},
-        {"key": "temperature", "label": "Temperature", "type": "number", "default": 0.7, "min": 0, "max": 2},
+        {
+            "key": "temperature",
+            "label": "Temperature",
+            "type": "number",
+            "default": 0.7,
+            "min": 0,
+            "max": 2,
+        },
     ]
     return json_answer({
         **_metadata(incoming),

@@ -21,10 +21,14 @@ def list_models(incoming: Incoming) -> Outgoing:
     return json_answer({"object": "list", "data": data})
 
 
-@endpoint(blueprint, "GET", "/v1/models/<path:model>", scope="models", operation_id="models.retrieve")
+@endpoint(
+    blueprint, "GET", "/v1/models/<path:model>", scope="models", operation_id="models.retrieve"
+)
 def get_model(incoming: Incoming, model: str) -> Outgoing:
     """Describe one model; its name may contain slashes."""
     card = incoming.part(Catalog).snapshot.cards.get(model)
     if card is None:
-        raise UnknownModel("No upstream serves this model; GET /v1/models lists all.", param="model")
+        raise UnknownModel(
+            "No upstream serves this model; GET /v1/models lists all.", param="model"
+        )
     return json_answer(as_json(model, card, _STARTED_S))

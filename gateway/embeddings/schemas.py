@@ -35,13 +35,21 @@ def _check_input(given: Any) -> None:
         return
     if isinstance(given, list) and 1 <= len(given) <= _MOST_INPUTS and all(map(_is_item, given)):
         return
-    raise ValidationError(f"Must be a text, a list of 1 to {_MOST_INPUTS} texts, or tokens; none of them empty.")
+    raise ValidationError(
+        f"Must be a text, a list of 1 to {_MOST_INPUTS} texts, or tokens; none of them empty."
+    )
 
 
 def _is_item(item: Any) -> bool:
     if isinstance(item, list):
-        return bool(item) and all(isinstance(token, int) and not isinstance(token, bool) for token in item)
-    return bool(item) if isinstance(item, str) else isinstance(item, int) and not isinstance(item, bool)
+        return bool(item) and all(
+            isinstance(token, int) and not isinstance(token, bool) for token in item
+        )
+    return (
+        bool(item)
+        if isinstance(item, str)
+        else isinstance(item, int) and not isinstance(item, bool)
+    )
 
 
 class EmbeddingsRequest(Schema):
@@ -58,7 +66,9 @@ class EmbeddingsRequest(Schema):
         metadata={"description": "A text, a list of texts, or tokens.", "example": "Hello"},
     )  # fmt: skip
     encoding_format = fields.String(allow_none=True, validate=validate.OneOf(("float", "base64")))
-    dimensions = whole("Length of the vectors, where the model lets one choose.", least=1, most=_MOST_DIMENSIONS)
+    dimensions = whole(
+        "Length of the vectors, where the model lets one choose.", least=1, most=_MOST_DIMENSIONS
+    )
 
 
 class EmbeddingsReply(Schema):

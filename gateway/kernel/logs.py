@@ -3,6 +3,7 @@
 import os
 import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -56,7 +57,7 @@ class Log:
         if error is not None:
             frames = traceback.extract_tb(error.__traceback__)[-6:]
             fields["exception"] = type(error).__name__ + "".join(
-                f" < {os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in reversed(frames)
+                f" < {Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames)
             )
         self._write("ERROR", event, fields)
 

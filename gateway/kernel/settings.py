@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -90,7 +91,9 @@ def _dotenv_lines(path: Path) -> Iterator[tuple[str, str]]:
         yield name.strip(), value[1:-1] if quoted else value.split(" #")[0].strip()
 
 
-def load(cls: type[S], environ: Mapping[str, str], problems: list[str], rows: list[Row] | None = None) -> S:
+def load(
+    cls: type[S], environ: Mapping[str, str], problems: list[str], rows: list[Row] | None = None
+) -> S:
     """Return one room's settings from a mapping.
 
     Args:
@@ -117,7 +120,9 @@ def load(cls: type[S], environ: Mapping[str, str], problems: list[str], rows: li
     return cls(**values)
 
 
-def _find(meta: Mapping[str, Any], environ: Mapping[str, str], problems: list[str]) -> tuple[str, str | None]:
+def _find(
+    meta: Mapping[str, Any], environ: Mapping[str, str], problems: list[str]
+) -> tuple[str, str | None]:
     for name in (meta["env"], *meta["also"]):
         if environ.get(name, "").strip():
             return name, environ[name].strip()
@@ -142,7 +147,8 @@ def _convert(text: str, annotation: Any, meta: Mapping[str, Any]) -> Any:
     if meta["choices"] and value not in meta["choices"]:
         near = difflib.get_close_matches(text, meta["choices"], n=1)
         raise ValueError(
-            f"must be one of {', '.join(meta['choices'])}" + (f"; did you mean {near[0]}?" if near else "")
+            f"must be one of {', '.join(meta['choices'])}"
+            + (f"; did you mean {near[0]}?" if near else "")
         )
     return value
 
@@ -165,7 +171,7 @@ def _number(text: str, kind: type[int] | type[float], meta: Mapping[str, Any]) -
         value = kind(text)
     except ValueError:
         raise ValueError(f"must be {'a whole number' if kind is int else 'a number'}") from None
-    if value != value or value in (float("inf"), float("-inf")):
+    if not math.isfinite(value):
         raise ValueError("must be a finite number")
     if meta["least"] is not None and value < meta["least"]:
         raise ValueError(f"must be at least {meta['least']}")

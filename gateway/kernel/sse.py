@@ -57,7 +57,9 @@ class SseParser:
         events: list[bytes] = []
         # A CR at the very end may be half of a CRLF: keep it until more is known.
         held = b"\r" if text.endswith(b"\r") else b""
-        lines = text[: len(text) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        lines = (
+            text[: len(text) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        )
         self._rest = lines.pop() + held
         for line in lines:
             self._line(line, events)

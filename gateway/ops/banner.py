@@ -8,7 +8,9 @@ from gateway.web.settings import WebSettings
 _LINE = "─" * 78
 
 
-def banner(web: WebSettings, *, first_key: str | None, has_env_keys: bool, on_terminal: bool) -> str:
+def banner(
+    web: WebSettings, *, first_key: str | None, has_env_keys: bool, on_terminal: bool
+) -> str:
     """Return the start-up text.
 
     Args:
@@ -23,11 +25,17 @@ def banner(web: WebSettings, *, first_key: str | None, has_env_keys: bool, on_te
         lines = ["Your admin key, shown this once:", "", f"    {first_key}", ""]
     elif first_key or path.is_file():
         key = f"$(cat {path})"
-        lines = [f"Your admin key lies in {path} (readable by you only); delete the file once you have it.", ""]
+        lines = [
+            f"Your admin key lies in {path} (readable by you only); delete the file once you have it.",
+            "",
+        ]
     elif has_env_keys:
         lines = ["Put one of your API keys into $GATEWAY_KEY to try:", ""]
     else:
-        lines = [f"Put your admin key into $GATEWAY_KEY (lost? stop, delete {path.parent}/keys.json, start).", ""]
+        lines = [
+            f"Put your admin key into $GATEWAY_KEY (lost? stop, delete {path.parent}/keys.json, start).",
+            "",
+        ]
     return "\n".join([
         _LINE,
         f"Nexus Gateway   API http://{web.host}:{web.port}   "

@@ -36,16 +36,30 @@ def check_readiness(incoming: Incoming) -> Outgoing:
     draining = is_draining()
     ready = catalog.is_ready() and not draining
     checks = {**catalog.checks(), "process": "draining" if draining else "ok"}
-    document = {"ok": ready, "ready": ready, "status": "ready" if ready else "not_ready", "checks": checks}
+    document = {
+        "ok": ready,
+        "ready": ready,
+        "status": "ready" if ready else "not_ready",
+        "checks": checks,
+    }
     return json_answer(document, 200 if ready else 503, None if ready else [("Retry-After", "1")])
 
 
-@endpoint(blueprint, "GET", "/health/upstreams", scope="metrics", operation_id="health.upstreams", observed=True)
+@endpoint(
+    blueprint,
+    "GET",
+    "/health/upstreams",
+    scope="metrics",
+    operation_id="health.upstreams",
+    observed=True,
+)
 def check_upstreams(incoming: Incoming) -> Outgoing:
     """Tell what the last look at each upstream found."""
     catalog = incoming.part(Catalog)
     upstreams = {name: _upstream(catalog, health) for name, health in catalog.health().items()}
-    return json_answer({"ok": all(item["ok"] for item in upstreams.values()), "upstreams": upstreams})
+    return json_answer(
+        {"ok": all(item["ok"] for item in upstreams.values()), "upstreams": upstreams}
+    )
 
 
 @endpoint(blueprint, "GET", "/metrics", scope="metrics", operation_id="metrics.get", observed=True)
@@ -57,7 +71,11 @@ def get_metrics(incoming: Incoming) -> Outgoing:
 
 
 def _upstream(catalog: Catalog, health: Health) -> dict[str, Any]:
-    found: dict[str, Any] = {"ok": bool(health.healthy), "status": _WORDS[health.healthy], "models": len(health.cards)}
+    found: dict[str, Any] = {
+        "ok": bool(health.healthy),
+        "status": _WORDS[health.healthy],
+        "models": len(health.cards),
+    }
     if health.checked_s:
         found["age_s"] = round(catalog.age_s(health), 1)
     if health.error:

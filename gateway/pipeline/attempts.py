@@ -23,7 +23,9 @@ class Attempts:
         usage: Tokens of the answer, once it is complete or broken off.
     """
 
-    def __init__(self, call: Call, plan: Plan, catalog: Snapshot, wait: Wait, metrics: Metrics) -> None:
+    def __init__(
+        self, call: Call, plan: Plan, catalog: Snapshot, wait: Wait, metrics: Metrics
+    ) -> None:
         self._call = call
         self._plan = plan
         self._catalog = catalog
@@ -117,7 +119,9 @@ class Attempts:
         attempt.took_s = self._wait.now() - self._began_s
         status = "success" if outcome == "ok" else outcome
         self._metrics.of("gateway_upstream_requests_total", attempt.target.upstream, status).inc()
-        self._metrics.of("gateway_upstream_latency_seconds", attempt.target.upstream).observe(attempt.took_s)
+        self._metrics.of("gateway_upstream_latency_seconds", attempt.target.upstream).observe(
+            attempt.took_s
+        )
 
     def _may_go_on(self, target: Target, error: GatewayError) -> bool:
         self._end(error.code)

@@ -20,7 +20,9 @@ class Exchange:
     Shared: Belongs to the greenlet of one request.
     """
 
-    def __init__(self, call: Call, plan: Plan, catalog: Snapshot, incoming: Incoming, metrics: Metrics) -> None:
+    def __init__(
+        self, call: Call, plan: Plan, catalog: Snapshot, incoming: Incoming, metrics: Metrics
+    ) -> None:
         self._call = call
         self._plan = plan
         self._incoming = incoming
@@ -81,7 +83,12 @@ class Exchange:
     def _report(self) -> None:
         attempts, facts = self._attempts, self._incoming.facts
         target, usage = attempts.target, attempts.usage
-        facts.update(backend=target.upstream, model=target.model, stream=self._call.stream, reason=self._plan.reason)
+        facts.update(
+            backend=target.upstream,
+            model=target.model,
+            stream=self._call.stream,
+            reason=self._plan.reason,
+        )
         if len(attempts.made) > 1:
             facts["attempts"] = [f"{made.target.upstream}:{made.outcome}" for made in attempts.made]
         elif attempts.made and attempts.made[0].outcome != "ok":
@@ -89,7 +96,9 @@ class Exchange:
         of = self._metrics.of
         if self._first_content_s is not None:
             facts["ttft_ms"] = round(self._first_content_s * 1000, 1)
-            of("gateway_time_to_first_token_seconds", target.upstream).observe(self._first_content_s)
+            of("gateway_time_to_first_token_seconds", target.upstream).observe(
+                self._first_content_s
+            )
         if usage is not None:
             facts.update(tokens_in=usage.prompt_tokens, tokens_out=usage.completion_tokens)
             of("gateway_tokens_total", target.upstream, "input").inc(usage.prompt_tokens)

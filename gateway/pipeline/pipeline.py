@@ -20,7 +20,7 @@ class Pipeline:
     Shared: One a process, stateless.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917  # the parts of the spine
+    def __init__(
         self, router: Router, catalog: Catalog, metrics: Metrics, log: Log, web: WebSettings,
         backends: BackendSettings,
     ) -> None:  # fmt: skip

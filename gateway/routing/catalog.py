@@ -73,7 +73,9 @@ class Catalog:
     def lost(self, upstream: str, error: str) -> None:
         """Note that an upstream did not answer; its last good list stays."""
         before = self._health[upstream]
-        self._health[upstream] = replace(before, healthy=False, error=error, checked_s=self._clock())
+        self._health[upstream] = replace(
+            before, healthy=False, error=error, checked_s=self._clock()
+        )
 
     def health(self) -> dict[str, Health]:
         """Return the state of each upstream, by name."""
@@ -100,7 +102,9 @@ class Catalog:
         """Tell whether every required upstream, and at least one of the configured ones, answers."""
         required = [name for name, backend in self._backends.items() if backend.upstream.required]
         checks = self.checks()
-        return all(checks.get(name) == "ok" for name in required) and (not checks or "ok" in checks.values())
+        return all(checks.get(name) == "ok" for name in required) and (
+            not checks or "ok" in checks.values()
+        )
 
     def _build(self) -> Snapshot:
         targets: dict[str, list[Target]] = {}
@@ -123,7 +127,9 @@ class Catalog:
                 prefixes.setdefault(backend.open_prefix, name)
         self._add_short_names(targets)
         self._add_upstream_names(targets)
-        return Snapshot(self._backends, {name: tuple(found) for name, found in targets.items()}, cards, prefixes)
+        return Snapshot(
+            self._backends, {name: tuple(found) for name, found in targets.items()}, cards, prefixes
+        )
 
     def _add_upstream_names(self, targets: dict[str, list[Target]]) -> None:
         """Let an upstream's own name stand for its only model, as ``llama=http://…`` promises."""

@@ -26,7 +26,9 @@ class Probes:
     Shared: Each greenlet writes only its own upstream's state, through the catalog.
     """
 
-    def __init__(self, catalog: Catalog, routing: RoutingSettings, backends: BackendSettings, log: Log) -> None:
+    def __init__(
+        self, catalog: Catalog, routing: RoutingSettings, backends: BackendSettings, log: Log
+    ) -> None:
         self._catalog = catalog
         self._settings = routing
         self._tls: dict[str, Any] = {"verify": backends.ca_bundle or backends.verify_tls}
@@ -71,13 +73,15 @@ class Probes:
             listed = len(self._catalog.health()[backend.upstream.name].cards)
             self._log.info("upstream answers", upstream=backend.upstream.name, models=listed)
         elif not backend.upstream.implied:
-            self._log.warning("upstream unavailable", upstream=backend.upstream.name, reason=problem)
+            self._log.warning(
+                "upstream unavailable", upstream=backend.upstream.name, reason=problem
+            )
 
     def _watch(self, backend: Backend) -> None:
         while True:
             try:
                 well = self.look(backend)
-            except Exception as error:  # a background loop outlives any defect of one look
+            except Exception as error:  # noqa: BLE001  # a background loop outlives any defect of one look
                 self._log.error("probe failed", error, upstream=backend.upstream.name)
                 well = False
             pause_s = self._settings.refresh_s if well else min(self._settings.refresh_s, _UNWELL_S)

@@ -39,7 +39,9 @@ class Router:
             if plan is not None:
                 return _capable(plan, call, catalog)
         if self._default:
-            return _capable(Plan((Target(self._default, call.model),), "direct:default"), call, catalog)
+            return _capable(
+                Plan((Target(self._default, call.model),), "direct:default"), call, catalog
+            )
         raise self._nobody(call.model, catalog)
 
     def _nobody(self, model: str, catalog: Snapshot) -> UnknownModel | NoBackend:
@@ -51,11 +53,17 @@ class Router:
             )  # fmt: skip
         near = difflib.get_close_matches(model, list(catalog.cards), n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
-        return UnknownModel(f"No upstream serves this model. {hint}GET /v1/models lists all.", param="model")
+        return UnknownModel(
+            f"No upstream serves this model. {hint}GET /v1/models lists all.", param="model"
+        )
 
 
 def _capable(plan: Plan, call: Call, catalog: Snapshot) -> Plan:
-    targets = tuple(target for target in plan.targets if call.kind in catalog.backends[target.upstream].can)
+    targets = tuple(
+        target for target in plan.targets if call.kind in catalog.backends[target.upstream].can
+    )
     if not targets:
-        raise UnknownModel(f"No upstream that serves this model takes {call.kind} requests.", param="model")
+        raise UnknownModel(
+            f"No upstream that serves this model takes {call.kind} requests.", param="model"
+        )
     return Plan(targets, plan.reason)

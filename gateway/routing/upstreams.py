@@ -25,24 +25,35 @@ def configured(
         problems: Every mistake is appended here.
     """
     urls = dict(_listed(routing.upstreams, problems))
-    for name, url, usual in (("ollama", routing.ollama_url, OLLAMA_URL), ("mlx", routing.mlx_url, MLX_URL)):
+    for name, url, usual in (
+        ("ollama", routing.ollama_url, OLLAMA_URL),
+        ("mlx", routing.mlx_url, MLX_URL),
+    ):
         if url or (routing.default_upstream == name and name not in urls):
             urls.setdefault(name, _native(name, url or usual))
     keys = dict(_pairs(routing.upstream_api_keys, "GATEWAY_UPSTREAM_API_KEYS", problems))
     for name in keys:
         if name not in urls:
             problems.append(f"GATEWAY_UPSTREAM_API_KEYS: {unknown('upstream', name, urls)}")
-    upstreams = [_upstream(name, url, backends, api_key=keys.get(name, "")) for name, url in urls.items()]
+    upstreams = [
+        _upstream(name, url, backends, api_key=keys.get(name, "")) for name, url in urls.items()
+    ]
     is_real = any(not url.startswith("mock://") for url in urls.values())
     if routing.mock == "on" or (routing.mock == "auto" and not is_real and not production):
         if not is_real and "ollama" not in urls:
-            upstreams.append(_upstream("ollama", _native("ollama", OLLAMA_URL), backends, implied=True))
+            upstreams.append(
+                _upstream("ollama", _native("ollama", OLLAMA_URL), backends, implied=True)
+            )
         if "mock" not in urls:
             stand_ins = {} if is_real else dict.fromkeys(DEMO_MODELS, "mock")
-            upstreams.append(_upstream("mock", "mock://local", backends, embedded=True, serves=stand_ins))
+            upstreams.append(
+                _upstream("mock", "mock://local", backends, embedded=True, serves=stand_ins)
+            )
     names = [upstream.name for upstream in upstreams]
     if routing.default_upstream and routing.default_upstream not in names:
-        problems.append(f"GATEWAY_DEFAULT_UPSTREAM: {unknown('upstream', routing.default_upstream, names)}")
+        problems.append(
+            f"GATEWAY_DEFAULT_UPSTREAM: {unknown('upstream', routing.default_upstream, names)}"
+        )
     return tuple(upstreams)
 
 
@@ -67,7 +78,9 @@ def _listed(text: str, problems: list[str]) -> Iterator[tuple[str, str]]:
     seen = set()
     for name, url in _pairs(text.replace(",", ";"), "GATEWAY_UPSTREAMS", problems):
         if not _NAME.fullmatch(name):
-            problems.append(f"GATEWAY_UPSTREAMS: {name!r} is no upstream name; use letters, digits, '.', '_' and '-'")
+            problems.append(
+                f"GATEWAY_UPSTREAMS: {name!r} is no upstream name; use letters, digits, '.', '_' and '-'"
+            )
         elif name in seen:
             problems.append(f"GATEWAY_UPSTREAMS names {name!r} twice")
         else:

@@ -29,14 +29,35 @@ class Metric:
 
 TABLE = (
     Metric(Counter, "gateway_requests_total", "Finished requests.", ("path", "status")),
-    Metric(Histogram, "gateway_request_latency_seconds", "Time from request to last byte.", ("path",)),
+    Metric(
+        Histogram, "gateway_request_latency_seconds", "Time from request to last byte.", ("path",)
+    ),
     Metric(Gauge, "gateway_in_flight_requests", "Requests being carried, streams included."),
-    Metric(Counter, "gateway_auth_failures_total", "Requests refused for their credential.", ("reason",)),
-    Metric(Counter, "gateway_upstream_requests_total", "Attempts at an upstream.", ("upstream", "status")),
+    Metric(
+        Counter,
+        "gateway_auth_failures_total",
+        "Requests refused for their credential.",
+        ("reason",),
+    ),
+    Metric(
+        Counter,
+        "gateway_upstream_requests_total",
+        "Attempts at an upstream.",
+        ("upstream", "status"),
+    ),
     Metric(Histogram, "gateway_upstream_latency_seconds", "Time of an attempt.", ("upstream",)),
-    Metric(Histogram, "gateway_time_to_first_token_seconds", "Time to the first content of a stream.", ("upstream",)),
-    Metric(Counter, "gateway_tokens_total", "Tokens of finished answers.", ("upstream", "direction")),
-    Metric(Counter, "gateway_clients_gone_total", "Callers that left before their answer was complete."),
+    Metric(
+        Histogram,
+        "gateway_time_to_first_token_seconds",
+        "Time to the first content of a stream.",
+        ("upstream",),
+    ),
+    Metric(
+        Counter, "gateway_tokens_total", "Tokens of finished answers.", ("upstream", "direction")
+    ),
+    Metric(
+        Counter, "gateway_clients_gone_total", "Callers that left before their answer was complete."
+    ),
     Metric(Gauge, "gateway_build_info", "Always 1; its label tells the version.", ("version",)),
 )
 

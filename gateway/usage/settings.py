@@ -9,4 +9,6 @@ from gateway.kernel.settings import setting
 class UsageSettings:
     """What is counted."""
 
-    metrics_enabled: bool = setting(True, env="METRICS_ENABLED", help="Serve /metrics; off answers 404 there.")
+    metrics_enabled: bool = setting(
+        True, env="METRICS_ENABLED", help="Serve /metrics; off answers 404 there."
+    )

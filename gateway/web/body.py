@@ -55,14 +55,17 @@ def read_body(incoming: Incoming, settings: WebSettings) -> bytes:
     except TimeoutError:
         incoming.hang_up()
         raise InvalidRequest(
-            f"The request body did not arrive within {settings.body_timeout_s:g} s.", code="request_timeout"
+            f"The request body did not arrive within {settings.body_timeout_s:g} s.",
+            code="request_timeout",
         ) from None
     except OSError as error:
         incoming.hang_up()
         raise ClientGone("The client closed the connection.") from error
     except ParseException as error:
         incoming.hang_up()
-        raise InvalidRequest("The request body's chunked encoding is broken.", code="bad_chunks") from error
+        raise InvalidRequest(
+            "The request body's chunked encoding is broken.", code="bad_chunks"
+        ) from error
     finally:
         if connection is not None:
             connection.settimeout(settings.write_timeout_s)
@@ -132,7 +135,9 @@ def _structure(body: bytes) -> int:
 
 
 def _too_deep() -> InvalidRequest:
-    return InvalidRequest(f"The JSON is nested deeper than {DEPTH_LIMIT} levels.", code="invalid_json")
+    return InvalidRequest(
+        f"The JSON is nested deeper than {DEPTH_LIMIT} levels.", code="invalid_json"
+    )
 
 
 def within_depth(body: bytes) -> bool:

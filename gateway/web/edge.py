@@ -80,7 +80,9 @@ class Edge:
         incoming.endpoint = path
         return self._run(incoming, hot.run)
 
-    def _send(self, incoming: Incoming, answer: Outgoing, start_response: StartResponse) -> Iterable[bytes]:
+    def _send(
+        self, incoming: Incoming, answer: Outgoing, start_response: StartResponse
+    ) -> Iterable[bytes]:
         status, body = answer.status, answer.body
         if isinstance(body, tuple):
             answer.headers.append(("Content-Length", str(sum(map(len, body)))))
@@ -93,7 +95,9 @@ class Edge:
     def _finish(self, incoming: Incoming, status: int) -> None:
         self.in_flight -= 1
         incoming.close()
-        self._observer.finished(incoming, incoming.endpoint, status, monotonic() - incoming.started_s)
+        self._observer.finished(
+            incoming, incoming.endpoint, status, monotonic() - incoming.started_s
+        )
 
     def _headers(self, incoming: Incoming, headers: Headers) -> Headers:
         out = [
@@ -107,7 +111,7 @@ class Edge:
     def _run(self, incoming: Incoming, run: Callable[[Incoming], Outgoing]) -> Outgoing:
         try:
             return run(incoming)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # the edge
             return self._failed(incoming, error)
 
     def _failed(self, incoming: Incoming, error: Exception) -> Outgoing:
@@ -130,7 +134,8 @@ class Edge:
     def _overloaded(self, incoming: Incoming) -> Outgoing:
         incoming.hang_up()
         return self._failed(
-            incoming, Overloaded(f"This server already carries {self._limit} requests.", retry_after_s=1)
+            incoming,
+            Overloaded(f"This server already carries {self._limit} requests.", retry_after_s=1),
         )
 
     def _no_host(self, incoming: Incoming) -> Outgoing:

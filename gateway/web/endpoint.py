@@ -75,7 +75,9 @@ def endpoint(  # noqa: PLR0913  # a declaration, read like a table row
 
     def declare(view: View) -> View:
         summary = (view.__doc__ or "").strip().partition("\n")[0]
-        declared = Endpoint(method, path, scope, operation_id, summary, view, body, reply, hot, observed)
+        declared = Endpoint(
+            method, path, scope, operation_id, summary, view, body, reply, hot, observed
+        )
 
         def through_flask(**arguments: Any) -> Response:
             incoming: Incoming = request.environ[INCOMING]

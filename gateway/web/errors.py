@@ -5,7 +5,13 @@ from typing import Any
 import orjson
 from werkzeug.exceptions import HTTPException
 
-from gateway.kernel.errors import AuthError, GatewayError, InvalidRequest, MethodNotAllowed, NotFound
+from gateway.kernel.errors import (
+    AuthError,
+    GatewayError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+)
 from gateway.web.incoming import Headers, Outgoing
 
 

@@ -26,7 +26,17 @@ class Incoming:
     Shared: Belongs to one request.
     """
 
-    __slots__ = ("_parts", "_wait", "answer_headers", "endpoint", "environ", "facts", "principal", "request_id", "started_s")
+    __slots__ = (
+        "_parts",
+        "_wait",
+        "answer_headers",
+        "endpoint",
+        "environ",
+        "facts",
+        "principal",
+        "request_id",
+        "started_s",
+    )
 
     def __init__(self, environ: dict[str, Any], parts: Mapping[type, Any]) -> None:
         self.environ = environ

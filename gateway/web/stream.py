@@ -49,10 +49,24 @@ class StreamBody:
     real HTTP error; after a silence of ``heartbeat_s`` it says that it is alive.
     """
 
-    __slots__ = ("_clock", "_cut", "_first", "_heartbeat_s", "_log", "_request_id", "_sent_s", "_source")
+    __slots__ = (
+        "_clock",
+        "_cut",
+        "_first",
+        "_heartbeat_s",
+        "_log",
+        "_request_id",
+        "_sent_s",
+        "_source",
+    )
 
     def __init__(
-        self, source: Source, heartbeat_s: float, request_id: str, log: Log, clock: Monotonic = monotonic
+        self,
+        source: Source,
+        heartbeat_s: float,
+        request_id: str,
+        log: Log,
+        clock: Monotonic = monotonic,
     ) -> None:
         self._source = source
         self._heartbeat_s = heartbeat_s
@@ -87,7 +101,9 @@ class StreamBody:
             return self._pull()
         except StopIteration:
             raise
-        except BaseException as error:  # whatever comes after the first byte must end as a cut stream
+        except (
+            BaseException
+        ) as error:  # whatever comes after the first byte must end as a cut stream
             return self._told(error)
 
     def close(self) -> None:
@@ -96,7 +112,7 @@ class StreamBody:
 
     def _pull(self) -> bytes:
         while True:
-            block = next(self._source)  # type: ignore[call-overload]  # a Source is an iterator
+            block = next(self._source)
             now_s = self._clock()
             if block:
                 self._sent_s = now_s

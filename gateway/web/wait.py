@@ -43,7 +43,16 @@ class Wait:
     Shared: Belongs to the greenlet of one request; the hub only switches its waiter.
     """
 
-    __slots__ = ("_client", "_clock", "_client_watcher", "_hub", "_pipelined", "_waiter", "gone", "wake_at_s")
+    __slots__ = (
+        "_client",
+        "_client_watcher",
+        "_clock",
+        "_hub",
+        "_pipelined",
+        "_waiter",
+        "gone",
+        "wake_at_s",
+    )
 
     def __init__(self, client: Any = None, clock: Monotonic = monotonic) -> None:
         self._hub = gevent.get_hub()

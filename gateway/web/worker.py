@@ -91,13 +91,15 @@ class GatewayWorker(GeventWorker):
             raise StopIteration
         return True
 
-    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+    def handle_error(self, _req: Any, client: Any, _addr: Any, exc: BaseException) -> None:
         """Answer what gunicorn's parser could not read, or what broke before any answer began."""
         if isinstance(exc, ParseException):
-            error: GatewayError = InvalidRequest("The HTTP request cannot be read.", code="invalid_http")
+            error: GatewayError = InvalidRequest(
+                "The HTTP request cannot be read.", code="invalid_http"
+            )
             error.status, phrase = _STATUS_OF.get(type(exc), (400, "Bad Request"))
         else:
-            self.log.exception("Error handling request")
+            self.log.error("Error handling request", exc_info=exc)
             error, phrase = GatewayError("An internal error happened."), "Internal Server Error"
         self._say(client, refusal(error, new_id("req")), phrase)
 
@@ -113,7 +115,11 @@ class GatewayWorker(GeventWorker):
 
     def _say(self, client: Any, answer: Outgoing, phrase: str) -> None:
         body = b"".join(answer.body)
-        lines = [f"HTTP/1.1 {answer.status} {phrase}", "Connection: close", f"Content-Length: {len(body)}"]
+        lines = [
+            f"HTTP/1.1 {answer.status} {phrase}",
+            "Connection: close",
+            f"Content-Length: {len(body)}",
+        ]
         lines += [f"{name}: {value}" for name, value in answer.headers]
         head = "\r\n".join([*lines, "", ""]).encode("latin-1")
         try:
@@ -126,10 +132,12 @@ class GatewayWorker(GeventWorker):
 
 def _write_whole(resp: Any, sock: Any, body: bytes) -> None:
     """Send head and body in one write: one segment for the client, one system call for us."""
-    head = "".join([*resp.default_headers(), *(f"{name}: {value}\r\n" for name, value in resp.headers), "\r\n"])
+    head = "".join(
+        [*resp.default_headers(), *(f"{name}: {value}\r\n" for name, value in resp.headers), "\r\n"]
+    )
     resp.headers_sent = True
     resp.sent = len(body)
-    sock.sendall(head.encode("latin-1") + (b"" if resp._omits_body else body))
+    sock.sendall(head.encode("latin-1") + (b"" if resp.req.method == "HEAD" else body))
 
 
 def _linger(sock: Any) -> None:
@@ -141,7 +149,7 @@ def _linger(sock: Any) -> None:
         sock.shutdown(socket.SHUT_WR)
         sock.settimeout(_LINGER_S)
         left = _LINGER_BYTES
-        with Timeout(_LINGER_S, False):
+        with Timeout(_LINGER_S, exception=False):
             while left > 0:
                 read = len(sock.recv(65_536))
                 if not read:

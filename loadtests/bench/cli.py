@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         systems=systems,
         ours_env=_read_variables(parser, chosen.env),
         seed=chosen.seed,
-        realtime=chosen.realtime,
+        realtime=not chosen.no_realtime,
     )
     if not hasattr(os, "sched_getaffinity"):
         sys.stderr.write("the benchmark reads Linux's /proc: run it on Linux or in a container\n")
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         results = _measure(options)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (WorkerFailed, PermissionError) as exc:
+    except WorkerFailed as exc:
         sys.stderr.write(f"nothing measured: {exc}\n")
         return NOTHING_MEASURED
     return _publish(chosen, results)
@@ -132,9 +132,9 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the shuffled order (default 0)")
     parser.add_argument(
-        "--realtime",
+        "--no-realtime",
         action="store_true",
-        help="latency scenarios at real-time priority, for machines that others use too (needs root)",
+        help="leave the latency scenarios at ordinary priority (else real-time, where permitted)",
     )
     return parser
 

@@ -19,7 +19,8 @@ _EXPLANATION = (
     " figures to about 20 %. A burst is 100 chunks written at once, its figure the whole stream's time"
     " over its chunks. A crowd is many slow streams at once, as many as the system keeps up with, measured"
     " while all of them run: {crowds}."
-    " Added latency is the difference to asking the upstream directly. Cold start runs until the first"
+    " Added latency is the difference to asking the upstream directly; latencies and lags are taken at"
+    " real-time priority unless noted. Cold start runs until the first"
     " right answer."
 )
 

@@ -20,6 +20,7 @@ from loadtests.bench.workers import LoadProcess, UpstreamProcess
 _PER_STREAMS = 1000
 _LATE_LIMIT_MS = 5.0
 _SATURATED_SHARE = 0.9
+_ORDINARY_PRIORITY = "latencies were taken at ordinary priority: other work shows in them"
 
 _Item = TypeVar("_Item")
 
@@ -32,7 +33,7 @@ class Options:
     systems: tuple[System, ...]
     ours_env: dict[str, str] = field(default_factory=dict)
     seed: int = 0
-    realtime: bool = False
+    realtime: bool = True
 
 
 class Progress:
@@ -54,6 +55,7 @@ class Comparison:
         self._options = options
         self._folder = folder
         self._processor = processor
+        self._realtime = options.realtime
         self._random = random.Random(options.seed)
         self._progress = Progress()
         self._results = Results()
@@ -68,6 +70,8 @@ class Comparison:
         Raises:
             WorkerFailed: The benchmark's own processes do not work.
         """
+        if not self._realtime:
+            self._results.remarks.append(_ORDINARY_PRIORITY)
         with UpstreamProcess(self._models) as upstream, LoadProcess() as load:
             try:
                 self._measure_starts(upstream, load)
@@ -203,16 +207,18 @@ class Comparison:
 
     @contextlib.contextmanager
     def _before_other_work(self, scenario: Scenario, pids: list[int]) -> Iterator[None]:
-        """Give the scenario's processes real-time priority, if wanted and if it is about latency."""
-        if not (self._options.realtime and scenario.is_latency):
-            yield
-            return
-        for pid in filter(None, pids):
-            measure.set_realtime(pid, on=True)
+        """Let other work of the machine not stand in the way of latencies, where the system allows."""
+        wanted = [pid for pid in pids if pid] if scenario.is_latency and self._realtime else []
+        try:
+            for pid in wanted:
+                measure.set_realtime(pid, on=True)
+        except PermissionError:
+            self._realtime = False
+            self._results.remarks.append(_ORDINARY_PRIORITY)
         try:
             yield
         finally:
-            for pid in filter(None, pids):
+            for pid in wanted if self._realtime else ():
                 measure.set_realtime(pid, on=False)
 
     def _shuffled(self, items: Sequence[_Item]) -> list[_Item]:

@@ -21,7 +21,8 @@ def pinned(call: Call, catalog: Snapshot) -> Plan | None:
     if call.pinned:
         if call.pinned not in catalog.backends:
             raise InvalidRequest(
-                f"X-Backend: {unknown('upstream', call.pinned, catalog.backends)}.", param="X-Backend"
+                f"X-Backend: {unknown('upstream', call.pinned, catalog.backends)}.",
+                param="X-Backend",
             )
         model = rest if colon and prefix == call.pinned and rest else call.model
         return Plan((_target(catalog, call.pinned, model),), "override:x-backend")
