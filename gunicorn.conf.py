@@ -1,4 +1,4 @@
-"""How gunicorn serves the gateway. Settings come from the environment; docs/settings.md lists them."""
+"""How gunicorn serves the gateway. Settings come from the environment, see docs/settings.md."""
 
 # First, before anything that touches sockets: patched later, psycopg would block the hub and
 # urllib3 would recurse for ever on TLS.
@@ -6,18 +6,18 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import gc  # noqa: E402
-import os  # noqa: E402
-import shutil  # noqa: E402
-import sys  # noqa: E402
-import tempfile  # noqa: E402
-from pathlib import Path  # noqa: E402
+import gc
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
 
-from gateway.auth.first_key import forget_plain, make_first_key  # noqa: E402
-from gateway.kernel.errors import SettingsError  # noqa: E402
-from gateway.kernel.settings import read_environ  # noqa: E402
-from gateway.ops.banner import banner  # noqa: E402
-from gateway.settings import read_settings  # noqa: E402
+from gateway.auth.first_key import forget_plain, make_first_key
+from gateway.kernel.errors import SettingsError
+from gateway.kernel.settings import read_environ
+from gateway.ops.banner import banner
+from gateway.settings import read_settings
 
 _METRICS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -39,7 +39,11 @@ graceful_timeout = _web.graceful_timeout_s
 keepalive = 8  # idle limit, header deadline and drain delay in one; a little above nginx's 5 s
 http_parser = "python"  # the C one accepts bare line feeds and folded headers
 control_socket_disable = True
+# No forwarding header is believed from anyone; "*" with nothing to believe also saves gunicorn from
+# parsing the peer's address for each request.
 forwarder_headers = ""
+secure_scheme_headers = {}
+forwarded_allow_ips = "*"
 accesslog = None
 loglevel = "warning"
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  # a heartbeat must not wait for a disk
@@ -56,7 +60,7 @@ def on_starting(server):
 
 
 def when_ready(server):
-    """Tell the operator where to go. Written and flushed before the fork, or each worker repeats it."""
+    """Tell the operator where to go; flushed before the fork, or each worker repeats it."""
     on_terminal = sys.stderr.isatty()
     text = banner(
         _web, first_key=server.first_key, has_env_keys=bool(_settings.keys), on_terminal=on_terminal
@@ -77,6 +81,14 @@ def post_worker_init(worker):
     start(worker.wsgi)
     gc.collect()
     gc.freeze()
+
+
+def worker_exit(_server, worker):
+    """Hand over what a stopping worker has counted."""
+    from gateway.app import stop  # noqa: PLC0415  # see above
+
+    if worker.wsgi is not None:
+        stop(worker.wsgi)
 
 
 def child_exit(_server, worker):

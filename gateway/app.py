@@ -1,4 +1,4 @@
-"""Builds the application: every part is made here, handed its settings, and joined in the order data walks."""
+"""Builds the application: each part made, handed its settings, joined in the order data walks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +59,7 @@ def create_app(settings: Settings, parts: Parts | None = None) -> Flask:
     catalog = Catalog(backends)
     router = Router(catalog, settings.routing)
     ring = key_ring(settings.keys, stored_digests(Path(settings.web.data_dir)))
-    guard = KeyGuard(ring, lambda code: metrics.of("gateway_auth_failures_total", code).inc())
+    guard = KeyGuard(ring, lambda code: metrics.count("gateway_auth_failures_total", code))
     pipeline = Pipeline(router, catalog, metrics, log, settings.web, settings.backends)
     probes = Probes(catalog, settings.routing, settings.backends, log)
     for part in (

@@ -19,6 +19,8 @@ def credential_of(incoming: Incoming) -> str:
         raise InvalidRequest("Authorization and X-API-Key carry different credentials; send one.",
                              code="two_credentials")  # fmt: skip
     if not bearer and not key:
-        raise AuthError("No API key was sent; use 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.",
-                        code="missing_api_key")  # fmt: skip
+        raise AuthError(
+            "No API key was sent; use 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.",
+            code="missing_api_key",
+        )
     return bearer or key

@@ -24,7 +24,7 @@ _PREFIX = "nxs"
 
 
 def new_key() -> str:
-    """Return a key ``nxs_<public id>_<secret>_<checksum>``: 190 random bits, findable by leak scanners."""
+    """Return ``nxs_<public id>_<secret>_<checksum>``: 190 random bits, known to leak scanners."""
     public, secret = (_random(length) for length in (8, 32))
     return f"{_PREFIX}_{public}_{secret}_{_checksum(public + secret)}"
 
@@ -32,7 +32,9 @@ def new_key() -> str:
 def is_well_formed(key: str) -> bool:
     """Tell whether a key has our form and an intact checksum, without asking any store."""
     parts = key.split("_")
-    return len(parts) == 4 and parts[0] == _PREFIX and parts[3] == _checksum(parts[1] + parts[2])  # noqa: PLR2004
+    if len(parts) != 4:  # noqa: PLR2004  # prefix, public id, secret, checksum
+        return False
+    return parts[0] == _PREFIX and parts[3] == _checksum(parts[1] + parts[2])
 
 
 def public_id(key: str) -> str:
@@ -80,7 +82,7 @@ def from_environment(settings: AuthSettings) -> tuple[str, ...]:
 
 
 def key_ring(keys: Iterable[str], admin_digests: Mapping[str, str]) -> KeyRing:
-    """Return the ring of the environment's keys and the stored admin keys (public id to hex digest)."""
+    """Return the ring of the environment's and the stored admin keys (public id to hex digest)."""
     principals = {digest_of(key): Principal(public_id(key), SCOPES) for key in keys}
     for name, digest in admin_digests.items():
         principals[bytes.fromhex(digest)] = Principal(name, ADMIN_SCOPES)
@@ -95,7 +97,8 @@ def weak_keys(keys: Iterable[str]) -> list[str]:
             lines.append(f"API key {public_id(key)} stands in a public README; anyone can use it")
         elif len(key) < SHORTEST_KEY:
             lines.append(
-                f"API key {public_id(key)} has fewer than {SHORTEST_KEY} characters; it can be guessed"
+                f"API key {public_id(key)} has fewer than {SHORTEST_KEY} characters; "
+                "it can be guessed"
             )
     return lines
 

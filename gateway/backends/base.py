@@ -92,7 +92,7 @@ class Backend(ABC):
 
     @abstractmethod
     def stream(self, call: Call, model: str, wait: Wait, beat_s: float) -> Iterator[bytes]:
-        """Yield an event stream in OpenAI's form, conforming or not; ``b""`` after each silent beat."""
+        """Yield an event stream in OpenAI's form, strict or not; ``b""`` after each silent beat."""
 
     @abstractmethod
     def probe(self) -> Probe | None:

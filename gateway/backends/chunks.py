@@ -1,6 +1,7 @@
 """Repairs of one choice of one streamed event, for chat and for legacy completions.
 
-The facts behind each rule are in docs/decisions/streams.md: what clients break on, what servers send.
+The facts behind each rule, what clients break on and what servers send, are in
+docs/decisions/streams.md.
 """
 
 from typing import Any
@@ -11,9 +12,11 @@ from gateway.kernel.ids import new_id
 
 FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 _FINISH_SYNONYMS = {
-    "end_turn": "stop", "eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "complete": "stop",
-    "load": "stop", "unload": "stop", "max_tokens": "length", "max_length": "length", "model_length": "length",
-    "tool_use": "tool_calls", "tool_call": "tool_calls", "safety": "content_filter", "refusal": "content_filter",
+    "end_turn": "stop", "eos": "stop", "eos_token": "stop", "stop_sequence": "stop",
+    "complete": "stop", "load": "stop", "unload": "stop",
+    "max_tokens": "length", "max_length": "length", "model_length": "length",
+    "tool_use": "tool_calls", "tool_call": "tool_calls",
+    "safety": "content_filter", "refusal": "content_filter",
 }  # fmt: skip
 _CONTENT_FIELDS = ("content", "tool_calls", "function_call", "refusal", "audio",
                    "reasoning_content", "reasoning", "thinking")  # fmt: skip
@@ -39,7 +42,7 @@ class ToolCalls:
         return bool(self._seen)
 
     def repair(self, deltas: list[Any]) -> bool:
-        """Bring one event's tool-call deltas into order, in place; tell whether anything changed."""
+        """Bring an event's tool-call deltas into order, in place; tell whether anything changed."""
         changed = False
         for delta in deltas:
             if isinstance(delta, dict):
@@ -124,7 +127,7 @@ class ChatChoice:
 
     @staticmethod
     def split(choice: dict[str, Any]) -> dict[str, Any]:
-        """Take the finish off a choice that bears content; return the choice that carries it alone."""
+        """Take the finish off a choice that bears content; return one that carries it alone."""
         last = {"index": choice["index"], "delta": {}, "finish_reason": choice["finish_reason"]}
         choice["finish_reason"] = None
         return last

@@ -1,4 +1,4 @@
-"""One connection to an upstream: opened, written, read, and parsed by geventhttpclient's C parser."""
+"""One connection to an upstream: opened, written, read; geventhttpclient's C parser parses it."""
 
 import errno
 import socket

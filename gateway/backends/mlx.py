@@ -11,6 +11,6 @@ from gateway.backends.openai_compatible import OpenAICompatible
 class Mlx(OpenAICompatible):
     """Speaks to MLX on a Mac, or to its CPU build."""
 
-    schemes: ClassVar = ("mlx",)
+    schemes: ClassVar[tuple[str, ...]] = ("mlx",)
     renames: ClassVar[Mapping[str, str]] = {"max_completion_tokens": "max_tokens"}
     developer_role: ClassVar[bytes] = b'"system"'

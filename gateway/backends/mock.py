@@ -1,8 +1,8 @@
 """A model server inside the gateway: answers with no model anywhere, and fails on request.
 
-The model's name is the script: ``mock`` answers at once, ``mock/first_byte_s=0.5/gap_s=0.02/chunks=40``
-takes its time, ``mock/status=500`` fails, ``mock/fault=cut`` breaks off. So load tests, demos and
-client tests need nothing else.
+The model's name is the script: ``mock`` answers at once,
+``mock/first_byte_s=0.5/gap_s=0.02/chunks=40`` takes its time, ``mock/status=500`` fails,
+``mock/fault=cut`` breaks off. So load tests, demos and client tests need nothing else.
 """
 
 import hashlib
@@ -33,6 +33,7 @@ NAME = "mock"
 DIMENSIONS = 384
 FAULTS = ("cut", "error", "garbage", "reset", "stall")
 _LONGEST_S = 3600.0
+_MOST_DIMENSIONS = 4096
 _MOST_CHUNKS = 100_000
 
 
@@ -84,7 +85,8 @@ class Script:
                     raise ValueError
             except ValueError:
                 raise InvalidRequest(
-                    f"The mock model has no option {option!r} (options: {', '.join(cls.__annotations__)}; "
+                    f"The mock model has no option {option!r} "
+                    f"(options: {', '.join(cls.__annotations__)}; "
                     f"faults: {', '.join(FAULTS)}).", param="model",
                 ) from None  # fmt: skip
         return cls(**given)
@@ -95,7 +97,7 @@ class Mock(Backend):
     """Answers from a script; ``mock://fail`` always fails."""
 
     can: ClassVar = frozenset(Kind)
-    schemes: ClassVar = ("mock",)
+    schemes: ClassVar[tuple[str, ...]] = ("mock",)
     open_prefix: ClassVar = f"{NAME}/"
 
     @classmethod
@@ -292,7 +294,7 @@ def _embeddings(body: dict[str, Any]) -> bytes:
     )
     texts = [given] if single else given
     wanted = body.get("dimensions")
-    size = wanted if isinstance(wanted, int) and 0 < wanted <= 4096 else DIMENSIONS  # noqa: PLR2004
+    size = wanted if isinstance(wanted, int) and 0 < wanted <= _MOST_DIMENSIONS else DIMENSIONS
     data = [{"embedding": _vector(orjson.dumps(text), size)} for text in texts or ()]
     tokens = estimate(len(orjson.dumps(given)))
     return orjson.dumps({"data": data, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})

@@ -107,7 +107,7 @@ class Normaliser:
         """
         if self.done:
             return b""
-        return self._pass(self._parser.finish()) + (b"" if self.done else self._end())
+        return self._pass(self._parser.finish()) + self._end()
 
     def settled_usage(self) -> Usage:
         """Return the tokens of this stream, counted by ourselves when the upstream did not."""
@@ -173,31 +173,19 @@ class Normaliser:
         return True
 
     def _repair(self, data: bytes) -> bytes:
-        try:
-            event = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            raise _invalid_stream() from None
-        if not isinstance(event, dict):
-            raise _invalid_stream()
-        if event.get("error"):
-            raise in_band(event["error"])
+        event = _event_of(data)
         changed = self._names(event)
-        usage = usage_of(event.get("usage"))
-        choices = event.get("choices")
-        if usage is not None:
-            self.usage = usage
-            self._usage_event = data if choices == [] and not changed else b""
-            self._usage_said = event.pop("usage")
-            changed = True
+        changed |= self._take_usage(event, data, intact=not changed)
+        offered = event.get("choices")
+        choices: list[Any] = offered if isinstance(offered, list) else []
         last: list[dict[str, Any]] = []
         kept: list[dict[str, Any]] = []
-        for place, choice in enumerate(choices if isinstance(choices, list) else ()):
+        for place, choice in enumerate(choices):
             if isinstance(choice, dict):
                 changed |= self._choice(choice, place, kept, last)
         if not kept and not last:
             return b""
-        if len(kept) != len(choices or ()):
-            changed = True
+        changed |= len(kept) != len(choices)
         event["choices"] = kept
         out = b""
         if kept:
@@ -207,6 +195,20 @@ class Normaliser:
         self._note_finish()
         return out
 
+    def _take_usage(self, event: dict[str, Any], data: bytes, *, intact: bool) -> bool:
+        """Keep an event's usage for the end of the stream; tell whether it had any.
+
+        Args:
+            data: The event as it came; sent again as it is when intact and without choices.
+        """
+        usage = usage_of(event.get("usage"))
+        if usage is None:
+            return False
+        self.usage = usage
+        self._usage_event = data if intact and event.get("choices") == [] else b""
+        self._usage_said = event.pop("usage")
+        return True
+
     def _choice(
         self,
         choice: dict[str, Any],
@@ -214,7 +216,7 @@ class Normaliser:
         kept: list[dict[str, Any]],
         last: list[dict[str, Any]],
     ) -> bool:
-        index = choice.get("index")
+        index: Any = choice.get("index")
         changed = not isinstance(index, int) or isinstance(index, bool)
         if changed:
             index = choice["index"] = place
@@ -232,7 +234,7 @@ class Normaliser:
         return changed or repaired
 
     def _names(self, event: dict[str, Any]) -> bool:
-        """Give every event the stream's one id, object, created and model; tell whether it lacked them."""
+        """Give an event the stream's one id, object, created and model; tell if it lacked any."""
         if not self._id:
             self._learn_names(event)
         names = {
@@ -271,6 +273,8 @@ class Normaliser:
         )
 
     def _end(self) -> bytes:
+        if self.done:
+            return b""
         if not self.finished:
             raise UpstreamCut("The upstream ended its answer before the model was finished.")
         self.done = True
@@ -294,6 +298,18 @@ def usage_of(reported: Any) -> Usage | None:
         return None
     prompt, completion = (count if isinstance(count, int) and count >= 0 else 0 for count in counts)
     return Usage(prompt, completion)
+
+
+def _event_of(data: bytes) -> dict[str, Any]:
+    try:
+        event = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise _invalid_stream() from None
+    if not isinstance(event, dict):
+        raise _invalid_stream()
+    if event.get("error"):
+        raise in_band(event["error"])
+    return event
 
 
 def _invalid_stream() -> UpstreamInvalid:

@@ -1,4 +1,4 @@
-"""Ollama's native protocol: tool arguments as objects, tokens as eval counts, streams as JSON lines."""
+"""Ollama's native protocol: tool arguments are objects, tokens eval counts, streams JSON lines."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
@@ -23,6 +23,7 @@ _PATHS = {
     Kind.COMPLETION: b"/api/generate",
     Kind.EMBEDDINGS: b"/api/embed",
 }
+_OK = 200
 _ERROR_LIMIT_BYTES = 65_536
 
 
@@ -31,7 +32,7 @@ class Ollama(Backend):
     """Speaks to an Ollama server."""
 
     can: ClassVar = frozenset(Kind)
-    schemes: ClassVar = ("ollama", "ollama+https")
+    schemes: ClassVar[tuple[str, ...]] = ("ollama", "ollama+https")
 
     def __init__(self, upstream: Upstream, pool: Pool | None) -> None:
         super().__init__(upstream, pool)
@@ -40,7 +41,7 @@ class Ollama(Backend):
 
     @classmethod
     def http_url(cls, url: str) -> str:
-        """Return the server's address; ``/v1`` at its end is cut off, since the API is the native one."""
+        """Return the server's address without a ``/v1`` at its end: this API is the native one."""
         scheme, _, rest = url.partition("://")
         secure = scheme == "ollama+https"
         return f"{'https' if secure else 'http'}://{rest.rstrip('/').removesuffix('/v1')}"
@@ -104,7 +105,7 @@ class Ollama(Backend):
         if self._key:
             head += b"\r\nAuthorization: Bearer " + self._key.encode("latin-1")
         response = self.pool.request(head, orjson.dumps(request), wait, call.deadline)
-        if response.status == 200:  # noqa: PLR2004
+        if response.status == _OK:
             return response
         try:
             raise refusal_of(response.status, response.headers, response.read(_ERROR_LIMIT_BYTES))
@@ -176,7 +177,7 @@ class _Events:
 
 
 def _tool_calls(message: Mapping[str, Any], first: int) -> list[dict[str, Any]]:
-    calls = []
+    calls: list[dict[str, Any]] = []
     for call in message.get("tool_calls") or ():
         function = (call.get("function") if isinstance(call, dict) else None) or {}
         arguments = function.get("arguments")

@@ -8,8 +8,9 @@ import orjson
 from gateway.kernel.errors import InvalidRequest
 
 _OPTIONS = {
-    "temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p", "seed": "seed",
-    "stop": "stop", "frequency_penalty": "frequency_penalty", "presence_penalty": "presence_penalty",
+    "temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p",
+    "seed": "seed", "stop": "stop",
+    "frequency_penalty": "frequency_penalty", "presence_penalty": "presence_penalty",
     "max_tokens": "num_predict", "max_completion_tokens": "num_predict",
 }  # fmt: skip
 _EFFORTS = {"none": False, "minimal": False, "low": "low", "medium": "medium", "high": "high"}
@@ -19,7 +20,7 @@ def chat_request(body: Mapping[str, Any], model: str, *, stream: bool) -> dict[s
     """Return the body of ``POST /api/chat``.
 
     Raises:
-        InvalidRequest: An image given by address; Ollama takes only data URLs, and we fetch nothing.
+        InvalidRequest: An image is given by address; Ollama takes data URLs, and we fetch nothing.
     """
     messages = body.get("messages") or []
     names = _tool_names(messages)
@@ -87,7 +88,7 @@ def _common(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tool_names(messages: list[Any]) -> dict[str, str]:
-    """Return the function's name for each tool call's id; Ollama knows results by name, not by id."""
+    """Return the function's name for each tool call's id; Ollama knows results by name only."""
     return {
         call["id"]: (call.get("function") or {}).get("name", "")
         for message in messages

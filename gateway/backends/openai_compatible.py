@@ -1,4 +1,4 @@
-"""Servers that speak OpenAI's protocol: vLLM, MAX, llama.cpp, LiteLLM, OpenAI itself and many more."""
+"""Servers that speak OpenAI's protocol: vLLM, MAX, llama.cpp, LiteLLM, OpenAI itself and more."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
@@ -19,6 +19,7 @@ PATHS = {
     Kind.COMPLETION: "/completions",
     Kind.EMBEDDINGS: "/embeddings",
 }
+_OK = 200
 _ERROR_LIMIT_BYTES = 65_536
 _USAGE_WANTED = msgspec.Raw(b'{"include_usage":true}')
 
@@ -34,7 +35,7 @@ class OpenAICompatible(Backend):
     """
 
     can: ClassVar = frozenset(Kind)
-    schemes: ClassVar = ("http", "https")
+    schemes: ClassVar[tuple[str, ...]] = ("http", "https")
     drops: ClassVar[frozenset[str]] = frozenset()
     renames: ClassVar[Mapping[str, str]] = {}
     developer_role: ClassVar[bytes] = b""
@@ -115,10 +116,10 @@ class OpenAICompatible(Backend):
             self._heads[call.kind], self._fixed, call.request_id.encode("ascii"),
         )  # fmt: skip
         response = self.pool.request(head, self.body_for(call, model), wait, call.deadline)
-        if response.status == 200 and "content-encoding" not in response.headers:  # noqa: PLR2004
+        if response.status == _OK and "content-encoding" not in response.headers:
             return response
         try:
-            if response.status == 200:  # noqa: PLR2004
+            if response.status == _OK:
                 raise UpstreamInvalid(
                     "The upstream compressed its answer although it was asked not to."
                 )
@@ -134,7 +135,7 @@ def _error_body(response: Response) -> bytes:
 
 
 def _with_usage(options: Any) -> Any:
-    """Return stream options that ask for usage, which the ledger needs even if the caller does not."""
+    """Return stream options that ask for usage: the ledger needs it even if the caller does not."""
     if options is None:
         return _USAGE_WANTED
     wanted = msgspec.json.decode(options, type=dict[str, msgspec.Raw])

@@ -1,10 +1,11 @@
-"""What an upstream's refusal means, whatever shape it comes in, told without the upstream's secrets."""
+"""What an upstream's refusal means, in whatever shape, told without the upstream's secrets."""
 
 import math
 import re
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -21,6 +22,13 @@ from gateway.kernel.errors import (
 
 RETRY_AFTER_LIMIT_S = 120.0
 _MESSAGE_LIMIT = 500
+_REDIRECTS = range(300, 400)
+_REJECTIONS = range(400, 500)
+_FAILURES = range(400, 600)
+_BAD_CREDENTIAL = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+_NOT_SERVED = frozenset({
+    HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED,
+})  # fmt: skip
 _ADDRESS = re.compile(
     r"(?i)\b[a-z][a-z0-9+.-]*://\S+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\b[\w.-]+:\d{2,5}\b"
 )
@@ -29,10 +37,13 @@ _SECRET = re.compile(
 )
 _PATH = re.compile(r"(?<![\w/])/(?:[\w.-]+/)+[\w.@-]*")
 _CONTEXT = re.compile(
-    r"(?i)context[ _-]?(?:length|window|size)|maximum (?:context|prompt|input)|too many tokens|prompt is too long"
+    r"(?i)context[ _-]?(?:length|window|size)|maximum (?:context|prompt|input)"
+    r"|too many tokens|prompt is too long"
 )
-_NO_MODEL = re.compile(r"(?i)model\b.*\b(?:not found|not exist|unknown|not available|pinned|not loaded|not supported)"
-                       r"|unknown model|no such model|not found.*\bmodel\b|pinned to ")  # fmt: skip
+_NO_MODEL = re.compile(
+    r"(?i)model\b.*\b(?:not (?:found|exist|available|loaded|supported)|unknown|pinned)"
+    r"|unknown model|no such model|not found.*\bmodel\b|pinned to "
+)
 _POLICY = re.compile(r"(?i)content[ _-]?(?:filter|policy|management)")
 
 
@@ -52,20 +63,22 @@ def classify(
 ) -> UpstreamError:
     """Return the error for an upstream status and what the upstream said."""
     details = {"upstream_status": status}
-    if status in {401, 403}:
+    if status in _BAD_CREDENTIAL:
         return UpstreamCredential("The upstream refused the gateway's credential.", details=details)
-    if status == 402:
+    if status == HTTPStatus.PAYMENT_REQUIRED:
         return UpstreamCredential("The gateway's account at the upstream is out of credit.",
                                   code="upstream_quota", details=details)  # fmt: skip
-    if status == 429 or (status == 503 and retry_after_s is not None):
+    if status == HTTPStatus.TOO_MANY_REQUESTS or (
+        status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after_s is not None
+    ):
         return UpstreamBusy("The upstream is out of capacity; try again later.",
                             retry_after_s=retry_after_s or 1.0, details=details)  # fmt: skip
-    if status == 408:
+    if status == HTTPStatus.REQUEST_TIMEOUT:
         return UpstreamTimeout("The upstream gave up waiting.", details=details)
-    if 300 <= status < 400:
+    if status in _REDIRECTS:
         return UpstreamInvalid("The upstream answered with a redirect, which is never followed; "
                                "check its configured URL.", details=details)  # fmt: skip
-    if 400 <= status < 500:
+    if status in _REJECTIONS:
         return _rejected(status, message, code, param)
     return UpstreamError(f"The upstream failed with status {status}.", details=details)
 
@@ -79,25 +92,27 @@ def _rejected(status: int, message: str, code: str | None, param: str | None) ->
         return UpstreamRejected(shown, status=400, code="content_filter", param=param)
     if _NO_MODEL.search(text) or code == "model_not_found":
         return UpstreamRejected(shown, status=404, code="model_not_found", param="model")
-    if status in {404, 405, 501}:
-        return UpstreamInvalid("The upstream does not serve this endpoint; check its configured URL.",
-                               details={"upstream_status": status})  # fmt: skip
+    if status in _NOT_SERVED:
+        return UpstreamInvalid(
+            "The upstream does not serve this endpoint; check its configured URL.",
+            details={"upstream_status": status},
+        )
     return UpstreamRejected(shown, status=status, code=scrub(code) if code else None, param=param)
 
 
 def in_band(error: Any) -> UpstreamError:
     """Return the error for an ``error`` member inside a stream or a 200 answer."""
     message, code, param = _from_error(error)
-    status = 502
+    status = HTTPStatus.BAD_GATEWAY.value
     if isinstance(error, dict):
         for name in ("code", "status", "status_code"):
             value = error.get(name)
-            if isinstance(value, int) and not isinstance(value, bool) and 400 <= value < 600:
+            if isinstance(value, int) and not isinstance(value, bool) and value in _FAILURES:
                 status = value
-    if status == 502 and (
+    if status == HTTPStatus.BAD_GATEWAY and (
         _CONTEXT.search(f"{code} {message}") or _POLICY.search(f"{code} {message}")
     ):
-        status = 400
+        status = HTTPStatus.BAD_REQUEST.value
     return classify(status, message, code, param, None)
 
 

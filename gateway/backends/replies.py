@@ -82,9 +82,12 @@ def _conforms(said: _Completion, call: Call, upstream_model: str) -> bool:
         if call.kind is Kind.COMPLETION:
             if choice.text is None:
                 return False
-        elif choice.message is None or choice.message.role != "assistant" or (
-            choice.message.tool_calls not in (UNSET, None) or choice.message.function_call not in (UNSET, None)
-        ):  # fmt: skip
+        elif (
+            choice.message is None
+            or choice.message.role != "assistant"
+            or choice.message.tool_calls not in (UNSET, None)
+            or choice.message.function_call not in (UNSET, None)
+        ):
             return False
     return True
 

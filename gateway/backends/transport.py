@@ -105,7 +105,7 @@ class Response:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def close(self) -> None:
-        """Give the connection back when its answer is complete, else close it. Safe to call twice."""
+        """Give the connection back if its answer is complete, else close it. Safe to call twice."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._pool.give_back(connection)
@@ -261,7 +261,7 @@ class Pool:
                 parser.feed(data)
             except HTTPParseError as error:
                 raise UpstreamInvalid("The upstream's answer is not HTTP.") from error
-            if not parser.headers_complete and received > HEAD_LIMIT_BYTES:
+            if received > HEAD_LIMIT_BYTES and not parser.headers_complete:
                 raise UpstreamInvalid(
                     f"The head of the upstream's answer is larger than {HEAD_LIMIT_BYTES} bytes."
                 )

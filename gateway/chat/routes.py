@@ -37,7 +37,8 @@ def create_chat_completion(incoming: Incoming) -> Outgoing:
 
 
 @endpoint(blueprint, "POST", "/v1/completions", scope="chat", hot=True,
-          operation_id="completions.create", body=CompletionRequest, reply=CompletionReply)  # fmt: skip
+          operation_id="completions.create",
+          body=CompletionRequest, reply=CompletionReply)  # fmt: skip
 def create_completion(incoming: Incoming) -> Outgoing:
     """Continue a text, in one piece or streamed."""
     body = read_body(incoming, incoming.part(WebSettings))
@@ -57,7 +58,8 @@ def _open(
     call = Call(
         kind=kind, model=wanted.model, stream=stream, members=members, body=body,
         request_id=incoming.request_id, principal=incoming.caller(),
-        deadline=pipeline.deadline(incoming, stream=stream), pinned=incoming.header("HTTP_X_BACKEND"),
+        deadline=pipeline.deadline(incoming, stream=stream),
+        pinned=incoming.header("HTTP_X_BACKEND"),
         include_usage=bool(options and options.include_usage),
     )  # fmt: skip
     return pipeline.open(call, incoming)

@@ -1,4 +1,4 @@
-"""What we look at in chat requests: the fields that are routed on, limited or billed; the rest is relayed.
+"""What we look at in chat requests: fields routed on, limited or billed; the rest is relayed.
 
 Each shape stands twice: as a msgspec struct that decides, in microseconds, and as a marshmallow
 schema that documents and explains. A property test holds the two equal.

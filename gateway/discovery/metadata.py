@@ -1,4 +1,4 @@
-"""What this gateway can do, told from its own declarations: ``/``, ``/v1/metadata``, ``/v1/descriptor``."""
+"""What this gateway says it can do, as declared: ``/``, ``/v1/metadata``, ``/v1/descriptor``."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -68,7 +68,8 @@ def _metadata(incoming: Incoming) -> dict[str, Any]:
         "schema_version": "v1",
         "service": {"name": "gateway", "version": __version__, "description": _DESCRIPTION},
         "endpoints": [
-            {"path": item.path, "method": item.method, "operation_id": item.operation_id, "summary": item.summary}
+            {"path": item.path, "method": item.method,
+             "operation_id": item.operation_id, "summary": item.summary}
             for item in incoming.part(Declared)
         ],
         "capabilities": {

@@ -1,4 +1,4 @@
-"""``GET /v1/models`` and ``GET /v1/models/{id}``: the catalog as OpenAI lists it; no upstream is waited for."""
+"""``GET /v1/models`` and ``/v1/models/{id}``: the catalog in OpenAI's form; asks no upstream."""
 
 from flask import Blueprint
 

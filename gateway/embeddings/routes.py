@@ -14,7 +14,8 @@ blueprint = Blueprint("embeddings", __name__)
 
 
 @endpoint(blueprint, "POST", "/v1/embeddings", scope="embeddings", hot=True,
-          operation_id="embeddings.create", body=EmbeddingsRequest, reply=EmbeddingsReply)  # fmt: skip
+          operation_id="embeddings.create",
+          body=EmbeddingsRequest, reply=EmbeddingsReply)  # fmt: skip
 def create_embeddings(incoming: Incoming) -> Outgoing:
     """Turn texts or tokens into vectors."""
     body = read_body(incoming, incoming.part(WebSettings))
@@ -23,6 +24,7 @@ def create_embeddings(incoming: Incoming) -> Outgoing:
     call = Call(
         kind=Kind.EMBEDDINGS, model=wanted.model, stream=False, members=members, body=body,
         request_id=incoming.request_id, principal=incoming.caller(),
-        deadline=pipeline.deadline(incoming, stream=False), pinned=incoming.header("HTTP_X_BACKEND"),
+        deadline=pipeline.deadline(incoming, stream=False),
+        pinned=incoming.header("HTTP_X_BACKEND"),
     )  # fmt: skip
     return pipeline.open(call, incoming)

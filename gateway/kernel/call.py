@@ -15,6 +15,9 @@ class Kind(StrEnum):
     COMPLETION = "completion"
     EMBEDDINGS = "embeddings"
 
+    # Enum hashes its members' names in Python code, once for each dictionary access.
+    __hash__ = str.__hash__
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:

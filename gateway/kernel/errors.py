@@ -25,7 +25,7 @@ GatewayError                      500 internal_error
 ├─ Draining                       503 server_draining
 └─ SettingsError                  start-up only, exit code 2
 
-Status, code, type and the retry header are class attributes; nothing else in the house chooses them.
+Status, code, type and the retry header are class attributes; nothing else here chooses them.
 """
 
 from collections.abc import Mapping

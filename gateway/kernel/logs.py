@@ -16,11 +16,11 @@ LEVELS: Mapping[str, int] = MappingProxyType(
 )
 
 FIELDS = frozenset(
-    "attempts backend bytes_in bytes_out checks code count duration_ms endpoint error exception method model "
-    "models port principal reason request_id setting status stream tokens_in tokens_out "
-    "ttft_ms upstream url version workers".split()
+    "attempts backend bytes_in bytes_out checks code count duration_ms endpoint error exception "
+    "method model models port principal reason request_id setting status stream tokens_in "
+    "tokens_out ttft_ms upstream url version workers".split()
 )
-"""Every field a line may carry; anything else is dropped, so a new secret cannot slip in by accident."""
+"""Every field a line may carry; others are dropped, so a new secret cannot slip in by accident."""
 
 Sink = Callable[[bytes], object]
 
@@ -53,7 +53,7 @@ class Log:
         self._write("WARNING", event, fields)
 
     def error(self, event: str, error: BaseException | None = None, **fields: Any) -> None:
-        """Record a defect, with the place it came from but not its message, which may hold secrets."""
+        """Record a defect with the place it came from, not its message, which may hold secrets."""
         if error is not None:
             frames = traceback.extract_tb(error.__traceback__)[-6:]
             fields["exception"] = type(error).__name__ + "".join(

@@ -1,4 +1,4 @@
-"""Settings declared once as typed dataclass fields, and the only code that reads the environment."""
+"""Settings declared once as typed dataclass fields; the only code that reads the environment."""
 
 import dataclasses
 import difflib
@@ -33,7 +33,7 @@ def setting(  # noqa: PLR0913  # a declaration, read like a table row
     """Declare one setting as a dataclass field.
 
     Args:
-        default: Used when no source names it; also fixes nothing about the type, the annotation does.
+        default: Used when no source names it. The type is the annotation's, not the default's.
         env: Its environment variable.
         help: One sentence for docs, ``config`` and error messages.
         unit: Printed beside the value.
@@ -114,8 +114,9 @@ def load(
         values[item.name] = value
         if rows is not None:
             rows.append(
-                Row(cls.__module__.split(".")[1], meta["env"], meta["also"], item.default, meta["unit"],
-                    meta["help"], meta["secret"], meta["choices"], value, source or "default")
+                Row(cls.__module__.split(".")[1], meta["env"], meta["also"], item.default,
+                    meta["unit"], meta["help"], meta["secret"], meta["choices"],
+                    value, source or "default")
             )  # fmt: skip
     return cls(**values)
 

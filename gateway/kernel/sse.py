@@ -1,4 +1,4 @@
-"""Server-sent events as bytes: an incremental parser that can be cut anywhere, and the frames we write."""
+"""Server-sent events as bytes: a parser that can be cut anywhere, and the frames we write."""
 
 from gateway.kernel.errors import UpstreamInvalid
 

@@ -1,7 +1,7 @@
 """A token count without a tokenizer, for upstreams that report none; always marked as estimated."""
 
 _BYTES_A_TOKEN = 4
-"""OpenAI's rule of thumb for English text; other scripts use more bytes a token, so the count is rough."""
+"""OpenAI's rule of thumb for English; other scripts use more bytes a token: the count is rough."""
 
 
 def estimate(size_bytes: int) -> int:

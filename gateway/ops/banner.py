@@ -26,20 +26,28 @@ def banner(
     elif first_key or path.is_file():
         key = f"$(cat {path})"
         lines = [
-            f"Your admin key lies in {path} (readable by you only); delete the file once you have it.",
+            (
+                f"Your admin key lies in {path} (readable by you only); "
+                "delete the file once you have it."
+            ),
             "",
         ]
     elif has_env_keys:
         lines = ["Put one of your API keys into $GATEWAY_KEY to try:", ""]
     else:
         lines = [
-            f"Put your admin key into $GATEWAY_KEY (lost? stop, delete {path.parent}/keys.json, start).",
+            (
+                "Put your admin key into $GATEWAY_KEY "
+                f"(lost? stop, delete {path.parent}/keys.json, start)."
+            ),
             "",
         ]
     return "\n".join([
         _LINE,
-        f"Nexus Gateway   API http://{web.host}:{web.port}   "
-        f"metrics and health http://{web.observability_host}:{web.observability_port}",
+        (
+            f"Nexus Gateway   API http://{web.host}:{web.port}   "
+            f"metrics and health http://{web.observability_host}:{web.observability_port}"
+        ),
         _LINE,
         *lines,
         "Try:",

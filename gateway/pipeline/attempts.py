@@ -57,7 +57,7 @@ class Attempts:
         raise AssertionError("a plan has at least one target")
 
     def blocks(self, beat_s: float) -> Iterator[bytes]:
-        """Yield the stream of the first target that answers with content; ``b""`` while there is none.
+        """Yield the stream of the first target that answers with content; ``b""`` until then.
 
         Raises:
             GatewayError: What the last target failed with, or the stream after its first content.
@@ -118,10 +118,9 @@ class Attempts:
         attempt.outcome = outcome
         attempt.took_s = self._wait.now() - self._began_s
         status = "success" if outcome == "ok" else outcome
-        self._metrics.of("gateway_upstream_requests_total", attempt.target.upstream, status).inc()
-        self._metrics.of("gateway_upstream_latency_seconds", attempt.target.upstream).observe(
-            attempt.took_s
-        )
+        upstream = attempt.target.upstream
+        self._metrics.count("gateway_upstream_requests_total", upstream, status)
+        self._metrics.observe("gateway_upstream_latency_seconds", attempt.took_s, upstream)
 
     def _may_go_on(self, target: Target, error: GatewayError) -> bool:
         self._end(error.code)

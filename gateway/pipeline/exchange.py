@@ -58,7 +58,7 @@ class Exchange:
         return block
 
     def headers(self) -> Headers:
-        """Return which target answered and why it was chosen; safe to send whatever the model is called."""
+        """Return which target answered and why; safe to send whatever the model is called."""
         target = self._attempts.target
         return [
             ("X-Backend-Used", header_safe(target.upstream)),
@@ -93,13 +93,13 @@ class Exchange:
             facts["attempts"] = [f"{made.target.upstream}:{made.outcome}" for made in attempts.made]
         elif attempts.made and attempts.made[0].outcome != "ok":
             facts.setdefault("code", attempts.made[0].outcome)
-        of = self._metrics.of
+        count, upstream = self._metrics.count, target.upstream
         if self._first_content_s is not None:
             facts["ttft_ms"] = round(self._first_content_s * 1000, 1)
-            of("gateway_time_to_first_token_seconds", target.upstream).observe(
-                self._first_content_s
+            self._metrics.observe(
+                "gateway_time_to_first_token_seconds", self._first_content_s, upstream
             )
         if usage is not None:
             facts.update(tokens_in=usage.prompt_tokens, tokens_out=usage.completion_tokens)
-            of("gateway_tokens_total", target.upstream, "input").inc(usage.prompt_tokens)
-            of("gateway_tokens_total", target.upstream, "output").inc(usage.completion_tokens)
+            count("gateway_tokens_total", upstream, "input", by=usage.prompt_tokens)
+            count("gateway_tokens_total", upstream, "output", by=usage.completion_tokens)

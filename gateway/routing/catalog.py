@@ -99,7 +99,7 @@ class Catalog:
         }
 
     def is_ready(self) -> bool:
-        """Tell whether every required upstream, and at least one of the configured ones, answers."""
+        """Tell whether every required upstream, and at least one of those configured, answers."""
         required = [name for name, backend in self._backends.items() if backend.upstream.required]
         checks = self.checks()
         return all(checks.get(name) == "ok" for name in required) and (

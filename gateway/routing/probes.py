@@ -1,4 +1,4 @@
-"""Looks at every upstream now and then, off the request path: is it there, and what does it serve."""
+"""Looks at every upstream now and then, off the request path: is it there, what does it serve."""
 
 import random
 from typing import Any
@@ -90,12 +90,12 @@ class Probes:
 
     def _ask(self, probe: Probe) -> Any:
         timeout_s = self._settings.probe_timeout_s
-        # requests' own time-out is per read, so a server that drips would hold the greenlet for ever.
+        # requests' own time-out is per read: a server that drips would hold the greenlet for ever.
         with gevent.Timeout(timeout_s), requests.Session() as session:
             session.trust_env = False
             response = session.get(
-                probe.url, headers={**probe.headers, "Accept-Encoding": "identity"}, timeout=timeout_s,
-                allow_redirects=False, stream=True, **self._tls,
+                probe.url, headers={**probe.headers, "Accept-Encoding": "identity"},
+                timeout=timeout_s, allow_redirects=False, stream=True, **self._tls,
             )  # fmt: skip
             with response:
                 if response.status_code != requests.codes.ok:

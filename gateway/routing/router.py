@@ -31,7 +31,8 @@ class Router:
 
         Raises:
             UnknownModel: Nobody serves the model.
-            NoBackend: An upstream that may serve it was not looked at yet, or none takes this kind of call.
+            NoBackend: An upstream that may serve it was not looked at yet, or none takes this kind
+                of call.
         """
         catalog = self._catalog.snapshot
         for policy in self._policies:
@@ -48,7 +49,8 @@ class Router:
         unseen = self._catalog.unseen()
         if unseen:
             return NoBackend(
-                f"Nobody is known to serve this model yet; {', '.join(unseen)} was not heard from so far.",
+                "Nobody is known to serve this model yet; "
+                f"{', '.join(unseen)} was not heard from so far.",
                 param="model", retry_after_s=1,
             )  # fmt: skip
         near = difflib.get_close_matches(model, list(catalog.cards), n=1)

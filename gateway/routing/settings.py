@@ -12,8 +12,8 @@ class RoutingSettings:
     upstreams: str = setting(
         "",
         env="GATEWAY_UPSTREAMS",
-        help="Upstreams as name=url, separated by ';' or ','. http(s):// is OpenAI-compatible; ollama://, "
-        "mlx:// and mock:// name their backend.",
+        help="Upstreams as name=url, separated by ';' or ','. http(s):// is OpenAI-compatible; "
+        "ollama://, mlx:// and mock:// name their backend.",
     )
     upstream_api_keys: str = setting(
         "",
@@ -37,7 +37,8 @@ class RoutingSettings:
         "auto",
         env="GATEWAY_MOCK",
         choices=("auto", "on", "off"),
-        help="The embedded mock upstream. auto: only while no real upstream is configured, never in production.",
+        help="The embedded mock upstream. auto: only while no real upstream is configured, "
+        "never in production.",
     )
     refresh_s: float = setting(
         30.0,

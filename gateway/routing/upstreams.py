@@ -12,7 +12,7 @@ from gateway.routing.settings import RoutingSettings
 OLLAMA_URL = "http://127.0.0.1:11434"
 MLX_URL = "http://127.0.0.1:10240/v1"
 DEMO_MODELS = ("llama3.1:8b", "llama-3.3-8b-instruct")
-"""Names in the ``curl`` lines that users try first; the mock answers to them until a real model does."""
+"""Names in the ``curl`` lines users try first; the mock answers to them until a real model does."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -32,9 +32,11 @@ def configured(
         if url or (routing.default_upstream == name and name not in urls):
             urls.setdefault(name, _native(name, url or usual))
     keys = dict(_pairs(routing.upstream_api_keys, "GATEWAY_UPSTREAM_API_KEYS", problems))
-    for name in keys:
-        if name not in urls:
-            problems.append(f"GATEWAY_UPSTREAM_API_KEYS: {unknown('upstream', name, urls)}")
+    problems.extend(
+        f"GATEWAY_UPSTREAM_API_KEYS: {unknown('upstream', name, urls)}"
+        for name in keys
+        if name not in urls
+    )
     upstreams = [
         _upstream(name, url, backends, api_key=keys.get(name, "")) for name, url in urls.items()
     ]
@@ -79,7 +81,8 @@ def _listed(text: str, problems: list[str]) -> Iterator[tuple[str, str]]:
     for name, url in _pairs(text.replace(",", ";"), "GATEWAY_UPSTREAMS", problems):
         if not _NAME.fullmatch(name):
             problems.append(
-                f"GATEWAY_UPSTREAMS: {name!r} is no upstream name; use letters, digits, '.', '_' and '-'"
+                f"GATEWAY_UPSTREAMS: {name!r} is no upstream name; "
+                "use letters, digits, '.', '_' and '-'"
             )
         elif name in seen:
             problems.append(f"GATEWAY_UPSTREAMS names {name!r} twice")

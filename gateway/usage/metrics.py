@@ -12,9 +12,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from gateway import __version__
+from gateway.usage.tally import BulkHistogram, CounterTally, HistogramTally
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+"""Model answers take minutes; the usual buckets end at ten seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,10 @@ class Metric:
 TABLE = (
     Metric(Counter, "gateway_requests_total", "Finished requests.", ("path", "status")),
     Metric(
-        Histogram, "gateway_request_latency_seconds", "Time from request to last byte.", ("path",)
+        Histogram,
+        "gateway_request_latency_seconds",
+        "Time from the request to the answer's last byte.",
+        ("path",),
     ),
     Metric(Gauge, "gateway_in_flight_requests", "Requests being carried, streams included."),
     Metric(
@@ -53,7 +58,10 @@ TABLE = (
         ("upstream",),
     ),
     Metric(
-        Counter, "gateway_tokens_total", "Tokens of finished answers.", ("upstream", "direction")
+        Counter,
+        "gateway_tokens_total",
+        "Tokens of answers, by direction.",
+        ("upstream", "direction"),
     ),
     Metric(
         Counter, "gateway_clients_gone_total", "Callers that left before their answer was complete."
@@ -63,31 +71,47 @@ TABLE = (
 
 
 class Metrics:
-    """The metrics of one process, their labelled children kept in dictionaries.
+    """The metrics of one process.
 
-    Shared: One a process; prometheus_client's own locks guard the values.
+    Shared: One a process. Counters and histograms are tallied without locks, since no greenlet
+    switches inside; ``flush`` hands them to prometheus_client.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
-        self._metrics = {row.name: _declare(row, self.registry) for row in TABLE}
-        self._children: dict[tuple[str, ...], Any] = {}
-        self.of("gateway_build_info", __version__).set(1)
+        self._counters: dict[str, CounterTally] = {}
+        self._histograms: dict[str, HistogramTally] = {}
+        self._gauges: dict[str, Gauge] = {}
+        for row in TABLE:
+            self._declare(row)
+        self.set("gateway_build_info", 1, __version__)
 
-    def of(self, name: str, *labels: str) -> Any:
-        """Return a metric, or its child for these label values; the look-up is one dictionary access."""
-        key = (name, *labels)
-        child = self._children.get(key)
-        if child is None:
-            metric = self._metrics[name]
-            child = self._children[key] = metric.labels(*labels) if labels else metric
-        return child
+    def count(self, name: str, *labels: str, by: float = 1) -> None:
+        """Add to a counter."""
+        self._counters[name].add(labels, by)
+
+    def observe(self, name: str, value: float, *labels: str) -> None:
+        """Add an observation to a histogram."""
+        self._histograms[name].add(labels, value)
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        """Set a gauge at once; for what changes seldom."""
+        gauge = self._gauges[name]
+        (gauge.labels(*labels) if labels else gauge).set(value)
+
+    def flush(self) -> None:
+        """Hand everything counted so far to prometheus_client."""
+        for counter in self._counters.values():
+            counter.flush()
+        for histogram in self._histograms.values():
+            histogram.flush()
 
     def text(self) -> bytes:
         """Return all metrics, of all workers, in Prometheus' text format."""
+        self.flush()
         if values.ValueClass.__name__ == "MmapedValue":
             registry = CollectorRegistry()
-            MultiProcessCollector(registry)
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # has no types
             return generate_latest(registry)
         return generate_latest(self.registry)
 
@@ -95,11 +119,21 @@ class Metrics:
         """Return every declared name."""
         return (row.name for row in TABLE)
 
-
-def _declare(row: Metric, registry: CollectorRegistry) -> Any:
-    if row.kind is Histogram:
-        return Histogram(row.name, row.help, row.labels, registry=registry, buckets=_SECONDS)
-    if row.kind is Gauge:
-        mode = "livesum" if not row.labels else "livemostrecent"
-        return Gauge(row.name, row.help, row.labels, registry=registry, multiprocess_mode=mode)
-    return row.kind(row.name, row.help, row.labels, registry=registry)
+    def _declare(self, row: Metric) -> None:
+        if row.kind is Histogram:
+            metric = BulkHistogram(
+                row.name, row.help, row.labels, registry=self.registry, buckets=_SECONDS
+            )
+            self._histograms[row.name] = HistogramTally(metric, _SECONDS)
+        elif row.kind is Counter:
+            counter = Counter(row.name, row.help, row.labels, registry=self.registry)
+            self._counters[row.name] = CounterTally(counter)
+        else:
+            # A dead worker's requests are no longer carried; its version is no longer of interest.
+            self._gauges[row.name] = Gauge(
+                row.name,
+                row.help,
+                row.labels,
+                registry=self.registry,
+                multiprocess_mode="livemostrecent" if row.labels else "livesum",
+            )

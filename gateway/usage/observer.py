@@ -4,6 +4,7 @@ from gateway.kernel.logs import Log
 from gateway.usage.metrics import Metrics
 from gateway.web.incoming import Incoming
 
+_OK = 200
 _QUIET = frozenset({"/health", "/readyz", "/metrics"})
 """What machines ask every few seconds; counted, not logged unless it fails."""
 
@@ -21,13 +22,12 @@ class RequestObserver:
         Args:
             endpoint: The route's template, never the raw path, so that callers cannot make series.
         """
-        of = self._metrics.of
-        of("gateway_requests_total", endpoint, str(status)).inc()
-        of("gateway_request_latency_seconds", endpoint).observe(took_s)
+        self._metrics.count("gateway_requests_total", endpoint, str(status))
+        self._metrics.observe("gateway_request_latency_seconds", took_s, endpoint)
         code = incoming.facts.get("code")
         if code == "client_gone":
-            of("gateway_clients_gone_total").inc()
-        if endpoint.rpartition(" ")[2] in _QUIET and status == 200:  # noqa: PLR2004
+            self._metrics.count("gateway_clients_gone_total")
+        if endpoint.rpartition(" ")[2] in _QUIET and status == _OK:
             return
         self._log.info(
             "request", request_id=incoming.request_id, method=incoming.environ["REQUEST_METHOD"],

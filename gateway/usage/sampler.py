@@ -1,4 +1,4 @@
-"""Writes the gauges that change with every request once a second instead of with every request."""
+"""Hands metrics over once a second: what changes with every request must not cost every request."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,16 +19,18 @@ class Sampler:
         self._greenlet: Any = None
 
     def sample(self) -> None:
-        """Copy the counts now."""
-        self._metrics.of("gateway_in_flight_requests").set(self._in_flight())
+        """Copy the gauges and hand over the counts now."""
+        self._metrics.set("gateway_in_flight_requests", self._in_flight())
+        self._metrics.flush()
 
     def start(self) -> None:
         """Begin copying; returns at once."""
         self._greenlet = gevent.spawn(self._run)
 
     def stop(self) -> None:
-        """Stop copying."""
+        """Stop copying, after a last time."""
         gevent.kill(self._greenlet)
+        self.sample()
 
     def _run(self) -> None:
         while True:

@@ -23,14 +23,15 @@ _READ_BYTES = 262_144
 _WHITESPACE = b" \t\r\n"
 
 F = TypeVar("F")
+F_co = TypeVar("F_co", covariant=True)
 Members = dict[str, msgspec.Raw]
 _members = msgspec.json.Decoder(Members)
 
 
-class Typed(Protocol[F]):
+class Typed(Protocol[F_co]):
     """A msgspec decoder of the fields that a room routes, limits or bills on."""
 
-    def decode(self, buf: bytes) -> F:
+    def decode(self, buf: bytes) -> F_co:
         """Return the fields, or raise what is wrong."""
 
 

@@ -6,9 +6,10 @@ from gateway.web.incoming import Headers, Outgoing
 from gateway.web.settings import WebSettings
 
 EXPOSED = ", ".join(
-    "x-request-id x-ratelimit-limit-requests x-ratelimit-limit-tokens x-ratelimit-remaining-requests "
-    "x-ratelimit-remaining-tokens x-ratelimit-reset-requests x-ratelimit-reset-tokens retry-after "
-    "retry-after-ms x-should-retry X-Backend-Used X-Model-Used X-Router-Reason".split()
+    "x-request-id x-ratelimit-limit-requests x-ratelimit-limit-tokens "
+    "x-ratelimit-remaining-requests x-ratelimit-remaining-tokens "
+    "x-ratelimit-reset-requests x-ratelimit-reset-tokens "
+    "retry-after retry-after-ms x-should-retry X-Backend-Used X-Model-Used X-Router-Reason".split()
 )
 """Headers that browser code may read; without this list it sees none of them."""
 _PREFLIGHT_CACHE_S = "600"
@@ -38,7 +39,7 @@ class Cors:
         return headers
 
     def preflight(self, environ: dict[str, Any]) -> Outgoing:
-        """Return the answer to an OPTIONS request; an origin that is not listed gets no permission."""
+        """Return the answer to an OPTIONS request; an unlisted origin gets no permission."""
         asked = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
         headers = [("Access-Control-Allow-Methods", "GET, POST, DELETE"),
                    ("Access-Control-Max-Age", _PREFLIGHT_CACHE_S)]  # fmt: skip

@@ -68,7 +68,8 @@ def endpoint(  # noqa: PLR0913  # a declaration, read like a table row
     """Declare a function from Incoming to Outgoing as an endpoint.
 
     Args:
-        scope: What a caller must hold, or ``PUBLIC``. There is no default: nothing is open by oversight.
+        scope: What a caller must hold, or ``PUBLIC``. There is no default: nothing is open by
+            oversight.
         hot: Let the edge call it without Flask (its path must have no variable parts).
         observed: Serve it on the observability port too.
     """
@@ -90,17 +91,17 @@ def endpoint(  # noqa: PLR0913  # a declaration, read like a table row
             path, f"{view.__name__}", through_flask, methods=[method],
             strict_slashes=False, provide_automatic_options=False,
         )  # fmt: skip
-        blueprint.record_once(lambda state: _filed(state.app).append(declared))
+        blueprint.record_once(lambda state: _filed(state.app.extensions).append(declared))
         return view
 
     return declare
 
 
-def _filed(app: Flask) -> list[Endpoint]:
-    filed: list[Endpoint] = app.extensions.setdefault("gateway.endpoints", [])
+def _filed(extensions: dict[str, Any]) -> list[Endpoint]:
+    filed: list[Endpoint] = extensions.setdefault("gateway.endpoints", [])
     return filed
 
 
 def endpoints_of(app: Flask) -> list[Endpoint]:
     """Return everything an application serves, by address and method."""
-    return sorted(_filed(app), key=lambda item: (item.path, item.method))
+    return sorted(_filed(app.extensions), key=lambda item: (item.path, item.method))

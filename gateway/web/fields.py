@@ -8,7 +8,13 @@ from marshmallow import fields, validate
 class Flag(fields.Boolean):
     """``true``, ``false`` or ``null``."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> bool:
+    def _deserialize(
+        self,
+        value: Any,
+        attr: str | None,  # noqa: ARG002  # marshmallow's signature
+        data: Any,  # noqa: ARG002  # marshmallow's signature
+        **options: Any,  # noqa: ARG002  # marshmallow's signature
+    ) -> bool:
         if not isinstance(value, bool):
             raise self.make_error("invalid", input=value)
         return value

@@ -1,4 +1,4 @@
-"""One request and one answer as the rooms see them: free of Flask, so that the hot path needs none of it."""
+"""One request and one answer as the rooms see them: without Flask, which the hot path skips."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, cast

@@ -45,7 +45,8 @@ class WebSettings:
         env="GATEWAY_MAX_IN_FLIGHT",
         least=1,
         unit="requests",
-        help="Requests a worker carries at once, streams included; beyond it a caller gets 503 at once.",
+        help="Requests a worker carries at once, streams included; "
+        "beyond it a caller gets 503 at once.",
     )
     graceful_timeout_s: int = setting(
         35,
@@ -107,13 +108,13 @@ def problems_of(settings: WebSettings) -> list[str]:
     problems = []
     if "*" in settings.allowed_origins and settings.cors_credentials:
         problems.append(
-            "ALLOWED_ORIGINS=* with GATEWAY_CORS_ALLOW_CREDENTIALS=true: any site could act for a user; "
-            "list the origins instead"
+            "ALLOWED_ORIGINS=* with GATEWAY_CORS_ALLOW_CREDENTIALS=true: "
+            "any site could act for a user; list the origins instead"
         )
     if settings.max_in_flight >= settings.worker_connections:
         problems.append(
-            "GATEWAY_MAX_IN_FLIGHT must be smaller than GATEWAY_WORKER_CONNECTIONS, or a full worker "
-            "cannot say that it is full"
+            "GATEWAY_MAX_IN_FLIGHT must be smaller than GATEWAY_WORKER_CONNECTIONS, "
+            "or a full worker cannot say that it is full"
         )
     if (
         settings.port == settings.observability_port

@@ -1,4 +1,4 @@
-"""A stream on its way to the client: kept alive in silence, and never ended as if it were whole when it is not."""
+"""A stream on its way to the client: kept alive in silence, never ended as whole when it is not."""
 
 import errno
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ class Source(Protocol):
     """Blocks of a stream; ``b""`` means silence so far."""
 
     def __next__(self) -> bytes:
-        """Return the next block, or raise StopIteration at a good end and GatewayError at a bad one."""
+        """Return the next block; raise StopIteration at a good end, GatewayError at a bad one."""
 
     def failed(self, error: GatewayError) -> None:
         """Note what ended the stream."""
@@ -101,9 +101,7 @@ class StreamBody:
             return self._pull()
         except StopIteration:
             raise
-        except (
-            BaseException
-        ) as error:  # whatever comes after the first byte must end as a cut stream
+        except BaseException as error:  # noqa: BLE001  # after the first byte any end is a cut stream
             return self._told(error)
 
     def close(self) -> None:

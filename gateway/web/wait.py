@@ -147,7 +147,7 @@ class Wait:
         if self._client_watcher is None:
             return
         if _has_bytes(self._client):
-            # A pipelined request: level-triggered, so stop, and look at the state on each tick instead.
+            # A pipelined request; level-triggered, so stop and look at the state on each tick.
             self._client_watcher.stop()
             self._pipelined = True
         else:
@@ -214,6 +214,7 @@ def _is_connected(client: Any) -> bool:
     if not hasattr(socket, "TCP_INFO"):
         return True
     try:
-        return client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_ESTABLISHED
+        state: int = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
     except OSError:
         return False
+    return state == _TCP_ESTABLISHED

@@ -1,29 +1,34 @@
-"""gunicorn's gevent worker, taught to say in our own words when it is full or cannot read a request.
+"""gunicorn's gevent worker, taught to say in our words when it is full or cannot read a request.
 
-It keeps gunicorn's HTTP parser and socket handling. What it changes: head and body of a small
-answer leave in one write; a connection beyond the limit gets a 503 at once instead of waiting,
-unseen, for a place; parser errors use the one error envelope; a stopping worker ends its streams
+It keeps gunicorn's HTTP parser. What it changes: a connection beyond the limit gets a 503 at once
+instead of waiting, unseen, for a place; parser errors use the one error envelope; the deadline for
+the next request is watched by one timer for all connections; a stopping worker ends its streams
 itself, because gunicorn's SIGKILL would beat every ``finally``.
 """
 
+import errno
 import socket
+from collections.abc import Iterable
 from typing import Any
 
-from gevent import Timeout
-from gunicorn.http import wsgi
+import gevent
+from gunicorn.http import get_parser
 from gunicorn.http.errors import (
     ExpectationFailed,
     LimitRequestHeaders,
     LimitRequestLine,
+    NoMoreData,
     ParseException,
     UnsupportedTransferCoding,
 )
 from gunicorn.workers.ggevent import GeventWorker
 
+from gateway.kernel.clock import monotonic
 from gateway.kernel.errors import GatewayError, InvalidRequest, Overloaded
 from gateway.kernel.ids import new_id
+from gateway.web.answer import Answer
+from gateway.web.environ import Environments
 from gateway.web.errors import refusal
-from gateway.web.incoming import Outgoing
 from gateway.web.wait import drain_in
 
 RESERVE = 64
@@ -32,26 +37,40 @@ DRAIN_MARGIN_S = 5.0
 """Streams are ended this long before gunicorn's SIGKILL."""
 _LINGER_BYTES = 4_194_304
 _LINGER_S = 1.0
+_SWEEP_S = 0.5
 _STATUS_OF = {
     LimitRequestLine: (414, "URI Too Long"),
     LimitRequestHeaders: (431, "Request Header Fields Too Large"),
     UnsupportedTransferCoding: (501, "Not Implemented"),
     ExpectationFailed: (417, "Expectation Failed"),
 }
+_USUAL_ENDS = frozenset(
+    {errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF, errno.ETIMEDOUT, None}
+)
+"""How connections end when clients leave, or are too slow (a time-out has no number)."""
 
 
 class GatewayWorker(GeventWorker):
     """Serves both ports of one process.
 
-    Shared: ``_open`` counts connections by listener and changes only between switches of greenlets.
+    Shared: ``_open`` counts connections by listener, ``_idle`` knows since when a connection waits
+    for its next request; both change only between switches of greenlets.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._limit = self.worker_connections
-        # The pool itself is larger by the reserve, so that it never blocks accept() silently.
+        # The pool itself is larger by the reserve, so that it never blocks accept() unseen.
         self.worker_connections += RESERVE
         self._open: dict[int, int] = {}
+        self._idle: dict[Any, float] = {}
+        self._made: dict[int, Environments] = {}
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        sweeper = gevent.get_hub().loop.timer(_SWEEP_S, repeat=_SWEEP_S, ref=False)
+        sweeper.start(self._close_idle, update=True)
+        super().run()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection, or refuse it when too many are open."""
@@ -62,34 +81,45 @@ class GatewayWorker(GeventWorker):
             if taken >= self._limit:
                 self._refuse(client)
             else:
-                super().handle(listener, client, addr)
+                self._serve(self._environments(listener), client, addr)
+        except (NoMoreData, StopIteration):
+            pass
+        except OSError as error:
+            if error.errno not in _USUAL_ENDS:
+                self.log.exception("Socket error")
+        except Exception as error:  # noqa: BLE001  # the edge: one connection's end is not the worker's
+            self.handle_error(None, client, addr, error)
         finally:
             self._open[place] -= 1
+            client.close()
 
-    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
-        """Answer one request on a connection that may carry more."""
-        resp, environ = wsgi.create(req, sock, addr, listener_name, self.cfg)
-        environ["wsgi.multithread"] = True
+    def handle_request(self, environments: Environments, req: Any, sock: Any, addr: Any) -> bool:
+        """Answer one request; tell whether its connection may carry another."""
+        resp = Answer(req, sock, self.cfg)
+        environ = environments.of(req, sock, addr)
         environ["gateway.force_close"] = resp.force_close
         if not self.alive:
             resp.force_close()
-        body = self.wsgi(environ, resp.start_response)
+        body: Iterable[bytes] = self.wsgi(environ, resp.start_response)
         try:
-            if isinstance(body, tuple) and len(body) == 1 and resp.response_length == len(body[0]):
-                _write_whole(resp, sock, body[0])
-            else:
-                for block in body:
-                    resp.write(block)
-                resp.close()
+            for block in body:
+                resp.write(block)
+            resp.close()
+        except OSError:
+            raise
+        except Exception:
+            if not resp.headers_sent:
+                raise
+            # A second answer inside the first one's body would be worse than a cut.
+            self.log.exception("Error inside an answer")
+            return False
         finally:
             close = getattr(body, "close", None)
             if close is not None:
                 close()
-        if resp.should_close():
-            if resp.must_close:
-                _linger(sock)
-            raise StopIteration
-        return True
+        if resp.must_close:
+            _linger(sock)
+        return not resp.should_close()
 
     def handle_error(self, _req: Any, client: Any, _addr: Any, exc: BaseException) -> None:
         """Answer what gunicorn's parser could not read, or what broke before any answer began."""
@@ -101,26 +131,55 @@ class GatewayWorker(GeventWorker):
         else:
             self.log.error("Error handling request", exc_info=exc)
             error, phrase = GatewayError("An internal error happened."), "Internal Server Error"
-        self._say(client, refusal(error, new_id("req")), phrase)
+        self._say(client, error, phrase)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Stop accepting (SIGTERM) and give the running requests their time."""
         super().handle_exit(sig, frame)
         drain_in(max(self.cfg.graceful_timeout - DRAIN_MARGIN_S, self.cfg.graceful_timeout / 2))
 
+    def _serve(self, environments: Environments, client: Any, addr: Any) -> None:
+        parser = get_parser(self.cfg, client, addr)
+        goes_on = True
+        while goes_on:
+            self._idle[client] = monotonic()
+            try:
+                req = next(parser)
+            finally:
+                del self._idle[client]
+            goes_on = self.handle_request(environments, req, client, addr)
+
+    def _environments(self, listener: Any) -> Environments:
+        place = listener.fileno()
+        if place not in self._made:
+            self._made[place] = Environments(listener.getsockname())
+        return self._made[place]
+
+    def _close_idle(self) -> None:
+        """Close connections that were silent too long; all of them when stopping. On the hub."""
+        limit_s = self.cfg.keepalive if self.alive else _SWEEP_S
+        oldest_s = monotonic() - limit_s
+        for client in [client for client, since_s in self._idle.items() if since_s < oldest_s]:
+            try:
+                client.shutdown(socket.SHUT_RD)
+            except OSError:
+                self.log.debug("the client was faster")
+
     def _refuse(self, client: Any) -> None:
         error = Overloaded("This server has as many connections as it may.", retry_after_s=1)
-        self._say(client, refusal(error, new_id("req")), "Service Unavailable")
-        client.close()
+        self._say(client, error, "Service Unavailable")
 
-    def _say(self, client: Any, answer: Outgoing, phrase: str) -> None:
+    def _say(self, client: Any, error: GatewayError, phrase: str) -> None:
+        request_id = new_id("req")
+        answer = refusal(error, request_id)
         body = b"".join(answer.body)
         lines = [
             f"HTTP/1.1 {answer.status} {phrase}",
             "Connection: close",
             f"Content-Length: {len(body)}",
+            f"x-request-id: {request_id}",
+            *[f"{name}: {value}" for name, value in answer.headers],
         ]
-        lines += [f"{name}: {value}" for name, value in answer.headers]
         head = "\r\n".join([*lines, "", ""]).encode("latin-1")
         try:
             client.settimeout(_LINGER_S)
@@ -128,16 +187,6 @@ class GatewayWorker(GeventWorker):
             _linger(client)
         except OSError:
             self.log.debug("the client did not wait for its error")
-
-
-def _write_whole(resp: Any, sock: Any, body: bytes) -> None:
-    """Send head and body in one write: one segment for the client, one system call for us."""
-    head = "".join(
-        [*resp.default_headers(), *(f"{name}: {value}\r\n" for name, value in resp.headers), "\r\n"]
-    )
-    resp.headers_sent = True
-    resp.sent = len(body)
-    sock.sendall(head.encode("latin-1") + (b"" if resp.req.method == "HEAD" else body))
 
 
 def _linger(sock: Any) -> None:
@@ -148,12 +197,11 @@ def _linger(sock: Any) -> None:
     try:
         sock.shutdown(socket.SHUT_WR)
         sock.settimeout(_LINGER_S)
-        left = _LINGER_BYTES
-        with Timeout(_LINGER_S, exception=False):
-            while left > 0:
-                read = len(sock.recv(65_536))
-                if not read:
-                    return
-                left -= read
+        left, ends_s = _LINGER_BYTES, monotonic() + _LINGER_S
+        while left > 0 and monotonic() < ends_s:
+            read = len(sock.recv(65_536))
+            if not read:
+                return
+            left -= read
     except OSError:
         return
