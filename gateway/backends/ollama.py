@@ -104,7 +104,9 @@ class Ollama(Backend):
         )
         if self._key:
             head += b"\r\nAuthorization: Bearer " + self._key.encode("latin-1")
-        response = self.pool.request(head, orjson.dumps(request), wait, call.deadline)
+        response = self.pool.request(
+            head, orjson.dumps(request), wait, call.deadline, patient=not call.stream
+        )
         if response.status == _OK:
             return response
         try:

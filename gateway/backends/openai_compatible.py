@@ -115,7 +115,9 @@ class OpenAICompatible(Backend):
         head = b"%s%s\r\nx-request-id: %s" % (
             self._heads[call.kind], self._fixed, call.request_id.encode("ascii"),
         )  # fmt: skip
-        response = self.pool.request(head, self.body_for(call, model), wait, call.deadline)
+        response = self.pool.request(
+            head, self.body_for(call, model), wait, call.deadline, patient=not call.stream
+        )
         if response.status == _OK and "content-encoding" not in response.headers:
             return response
         try:

@@ -5,6 +5,7 @@ dead above descriptor 1,023 and its ``read(n)`` waits for n bytes.
 """
 
 import errno
+import math
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -50,12 +51,18 @@ class Response:
     """An upstream's answer, head read, body to come."""
 
     def __init__(
-        self, connection: Connection, pool: "Pool", wait: Wait, deadline: Deadline
+        self,
+        connection: Connection,
+        pool: "Pool",
+        wait: Wait,
+        deadline: Deadline,
+        first_byte_s: float,
     ) -> None:
         self._connection: Connection | None = connection
         self._pool = pool
         self._wait = wait
         self._deadline = deadline
+        self._first_byte_s = first_byte_s
         self.status: int = connection.parser.get_code()
         self.headers: Mapping[str, str] = connection.parser.headers
 
@@ -68,20 +75,21 @@ class Response:
             ClientGone: The caller left.
         """
         wait, parser = self._wait, self._parser()
-        idle_s = self._pool.timeouts.idle_s
-        heard_s = wait.now()
-        if parser.body:
+        heard_s, began = wait.now(), bool(parser.body)
+        if began:
             yield self._take(parser)
         while not parser.complete:
             now_s = wait.now()
-            ends_s = min(heard_s + idle_s, self._deadline.ends_at_s)
+            silence_s = self._pool.timeouts.idle_s if began else self._first_byte_s
+            ends_s = min(heard_s + silence_s, self._deadline.ends_at_s)
             data = self._receive(min(now_s + beat_s, ends_s))
             if data:
                 heard_s = wait.now()
                 if parser.body:
+                    began = True
                     yield self._take(parser)
             elif data is None and wait.now() >= ends_s:
-                raise self._late()
+                raise _late(self._deadline, silence_s, began=began)
             elif data is None:
                 yield b""
             else:
@@ -138,14 +146,6 @@ class Response:
             ) from error
         return data
 
-    def _late(self) -> UpstreamTimeout:
-        if self._deadline.passed():
-            return UpstreamTimeout("The answer took longer than this request may take.")
-        return UpstreamTimeout(
-            f"The upstream was silent for {self._pool.timeouts.idle_s:g} s.",
-            code="upstream_stalled",
-        )
-
 
 class Pool:
     """Connections to one upstream, the most recently used first.
@@ -171,7 +171,8 @@ class Pool:
         body: bytes,
         wait: Wait,
         deadline: Deadline,
-        first_byte_s: float | None = None,
+        *,
+        patient: bool = False,
     ) -> Response:
         """Send a request and return its answer once the head is there.
 
@@ -180,6 +181,8 @@ class Pool:
 
         Args:
             head: Request line and headers without Host, Content-Length and the empty line.
+            patient: Let only the total time bound the wait for the first byte: an answer that is
+                not streamed is sent when the model has finished, minutes later perhaps.
 
         Raises:
             UpstreamUnreachable, UpstreamReset, UpstreamTimeout, UpstreamInvalid, ClientGone.
@@ -187,7 +190,7 @@ class Pool:
         message = b"%s\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s" % (
             head, self._host_header.encode("ascii"), len(body), body,
         )  # fmt: skip
-        limit_s = self.timeouts.first_byte_s if first_byte_s is None else first_byte_s
+        limit_s = math.inf if patient else self.timeouts.first_byte_s
         connection = self._checked_out()
         if connection is not None:
             try:
@@ -233,24 +236,26 @@ class Pool:
         until_s = min(wait.now() + first_byte_s, deadline.ends_at_s)
         try:
             connection.send(message, wait, until_s)
-            self._read_head(connection, wait, until_s)
+            self._read_head(connection, wait, deadline, first_byte_s)
         except OSError as error:
             connection.close()
             raise UpstreamReset("The upstream closed the connection before it answered.") from error
         except BaseException:
             connection.close()
             raise
-        return Response(connection, self, wait, deadline)
+        return Response(connection, self, wait, deadline, first_byte_s)
 
-    def _read_head(self, connection: Connection, wait: Wait, until_s: float) -> None:
+    @staticmethod
+    def _read_head(
+        connection: Connection, wait: Wait, deadline: Deadline, first_byte_s: float
+    ) -> None:
+        until_s = min(wait.now() + first_byte_s, deadline.ends_at_s)
         parser, received = connection.parser, 0
         while not parser.headers_complete:
             data = connection.receive(wait, until_s)
             if data is None:
                 if wait.now() >= until_s:
-                    raise UpstreamTimeout(
-                        "The upstream sent no answer in time.", code="upstream_first_token_timeout"
-                    )
+                    raise _late(deadline, first_byte_s, began=False)
                 continue
             if not data:
                 if received:
@@ -279,3 +284,16 @@ class Pool:
             except UpstreamError as error:
                 failure = error
         raise failure
+
+
+def _late(deadline: Deadline, silence_s: float, *, began: bool) -> UpstreamTimeout:
+    """Return the error for a clock that ran out: the total, the first byte's or the silence's."""
+    if deadline.passed():
+        return UpstreamTimeout("The answer took longer than this request may take.")
+    if began:
+        return UpstreamTimeout(
+            f"The upstream was silent for {silence_s:g} s.", code="upstream_stalled"
+        )
+    return UpstreamTimeout(
+        f"The upstream sent no answer within {silence_s:g} s.", code="upstream_first_token_timeout"
+    )

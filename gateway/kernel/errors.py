@@ -19,7 +19,7 @@ GatewayError                      500 internal_error
 │  ├─ UpstreamCredential          502 upstream_auth             (falls back)
 │  ├─ UpstreamBusy                429 upstream_busy             (falls back)
 │  ├─ UpstreamRejected            their 4xx, passed through
-│  ├─ UpstreamCut                 502 upstream_truncated
+│  ├─ UpstreamCut                 502 upstream_truncated        (falls back)
 │  └─ NoBackend                   503 no_backend
 ├─ ClientGone                     499 client_gone
 ├─ Draining                       503 server_draining

@@ -70,7 +70,7 @@ class Row:
             return ",".join(self.value)
         if isinstance(self.value, bool):
             return str(self.value).lower()
-        return str(self.value)
+        return "" if self.value is None else str(self.value)
 
 
 def read_environ(dotenv: Path | None = None) -> dict[str, str]:
@@ -86,9 +86,16 @@ def _dotenv_lines(path: Path) -> Iterator[tuple[str, str]]:
         name, equals, value = text.partition("=")
         if not equals or text.startswith("#"):
             continue
-        value = value.strip()
-        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-        yield name.strip(), value[1:-1] if quoted else value.split(" #")[0].strip()
+        yield name.strip(), _dotenv_value(value.strip())
+
+
+def _dotenv_value(text: str) -> str:
+    """Return a value without its quotes and without the comment behind it."""
+    if text[:1] in {"'", '"'}:
+        quoted, quote, rest = text[1:].partition(text[0])
+        if quote and not rest.partition("#")[0].strip():
+            return quoted
+    return text.split(" #")[0].strip()
 
 
 def load(
@@ -131,8 +138,9 @@ def _find(
         if meta["secret"] and path:
             try:
                 return f"{name}_FILE", Path(path).read_text(encoding="utf-8").strip()
-            except OSError as error:
-                problems.append(f"{name}_FILE={path}: cannot be read ({error.strerror})")
+            except (OSError, UnicodeDecodeError) as error:
+                reason = getattr(error, "strerror", "it is not UTF-8")
+                problems.append(f"{name}_FILE={path}: cannot be read ({reason})")
     return "", None
 
 
@@ -172,7 +180,7 @@ def _number(text: str, kind: type[int] | type[float], meta: Mapping[str, Any]) -
         value = kind(text)
     except ValueError:
         raise ValueError(f"must be {'a whole number' if kind is int else 'a number'}") from None
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("must be a finite number")
     if meta["least"] is not None and value < meta["least"]:
         raise ValueError(f"must be at least {meta['least']}")

@@ -23,11 +23,12 @@ class SseParser:
         UpstreamInvalid: A line or an event passes 1 MiB.
     """
 
-    __slots__ = ("_data", "_rest")
+    __slots__ = ("_data", "_rest", "_size")
 
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[bytes] = []
+        self._size = 0
 
     def feed(self, block: bytes) -> list[bytes]:
         """Return the data of each event that this block completes, in order."""
@@ -63,19 +64,25 @@ class SseParser:
         self._rest = lines.pop() + held
         for line in lines:
             self._line(line, events)
-        if len(self._rest) > LINE_LIMIT_BYTES or sum(map(len, self._data)) > LINE_LIMIT_BYTES:
-            raise UpstreamInvalid(
-                f"The upstream sent an event larger than {LINE_LIMIT_BYTES} bytes.",
-                code="upstream_invalid_stream",
-            )
+        _refuse_beyond_limit(len(self._rest) - len(held))
         return events
 
     def _line(self, line: bytes, events: list[bytes]) -> None:
+        _refuse_beyond_limit(len(line))
         if not line:
             if self._data:
                 events.append(b"\n".join(self._data))
-                self._data = []
-        elif line.startswith(b"data:"):
+                self._data, self._size = [], 0
+        elif line.startswith(b"data:") or line == b"data":
             self._data.append(line[6:] if line[5:6] == b" " else line[5:])
-        elif line == b"data":
-            self._data.append(b"")
+            # Whole lines count: an event of empty ones must not grow without end either.
+            self._size += len(line)
+            _refuse_beyond_limit(self._size)
+
+
+def _refuse_beyond_limit(size: int) -> None:
+    if size > LINE_LIMIT_BYTES:
+        raise UpstreamInvalid(
+            f"The upstream sent an event larger than {LINE_LIMIT_BYTES} bytes.",
+            code="upstream_invalid_stream",
+        )

@@ -65,7 +65,7 @@ class Answer(Response):  # type: ignore[misc]  # gunicorn has no types
             self.sent += len(data)
             out += b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data
         if out:
-            self.sock.sendall(out)
+            self._send(out)
 
     def close(self) -> None:
         """End the answer properly."""
@@ -74,7 +74,13 @@ class Answer(Response):  # type: ignore[misc]  # gunicorn has no types
         if self.chunked:
             out += b"0\r\n\r\n"
         if out:
-            self.sock.sendall(out)
+            self._send(out)
+
+    def _send(self, data: bytes) -> None:
+        # gevent's sendall asks the kernel for the buffer's size each time; usually one send does.
+        sent = self.sock.send(data)
+        if sent < len(data):
+            self.sock.sendall(memoryview(data)[sent:])
 
 
 class _Clock:
