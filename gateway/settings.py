@@ -67,6 +67,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             )
         problems += [f"GATEWAY_ENV=production: {line}" for line in warnings]
     known = [name for row in rows for name in (row.env, *row.also)]
+    known += [f"{name}_FILE" for row in rows if row.secret for name in (row.env, *row.also)]
     warnings += strange_names(environ, known)
     refuse(problems)
     return Settings(

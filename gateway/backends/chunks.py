@@ -24,17 +24,19 @@ _CONTENT_FIELDS = ("content", "tool_calls", "function_call", "refusal", "audio",
 
 def finish_reason_of(value: Any, *, called_tools: bool) -> str:
     """Return a finish reason from OpenAI's closed list; unknown ones break agents' loops."""
-    reason = value if value in FINISH_REASONS else _FINISH_SYNONYMS.get(str(value).lower(), "stop")
+    said = value if isinstance(value, str) else ""
+    reason = said if said in FINISH_REASONS else _FINISH_SYNONYMS.get(said.lower(), "stop")
     return "tool_calls" if called_tools and reason == "stop" else reason
 
 
 class ToolCalls:
     """The tool calls of one choice: dense indexes from 0; id, type and name once each."""
 
-    __slots__ = ("_places", "_seen")
+    __slots__ = ("_last", "_places", "_seen")
 
     def __init__(self) -> None:
-        self._places: dict[Any, int] = {}
+        self._places: dict[int | str, int] = {}
+        self._last: int | str = ""
         self._seen = 0
 
     def any(self) -> bool:
@@ -50,12 +52,7 @@ class ToolCalls:
         return changed
 
     def _one(self, delta: dict[str, Any]) -> bool:
-        key = delta.get("index")
-        if not isinstance(key, int):
-            key = delta.get("id") or "only"
-        is_new = key not in self._places
-        place = self._places.setdefault(key, self._seen)
-        self._seen = max(self._seen, place + 1)
+        place, is_new = self._place_of(delta)
         changed = _put(delta, "index", place)
         function = delta.get("function")
         if not isinstance(function, dict):
@@ -63,7 +60,7 @@ class ToolCalls:
             changed = True
         if is_new:
             changed |= _put(delta, "type", "function")
-            if not delta.get("id"):
+            if not isinstance(delta.get("id"), str) or not delta["id"]:
                 delta["id"] = new_id("call")
                 changed = True
         else:
@@ -77,6 +74,19 @@ class ToolCalls:
             function["arguments"] = _as_text(arguments)
             changed = True
         return changed
+
+    def _place_of(self, delta: dict[str, Any]) -> tuple[int, bool]:
+        """Return the index of a delta's call and if it is new; nameless ones go on the last."""
+        index, name = delta.get("index"), delta.get("id")
+        keys: list[int | str] = [index] if isinstance(index, int) else []
+        keys += [name] if isinstance(name, str) and name else []
+        keys = keys or [self._last]
+        known = next((key for key in keys if key in self._places), None)
+        place = self._seen if known is None else self._places[known]
+        self._places.update(dict.fromkeys(keys, place))
+        self._seen = max(self._seen, place + 1)
+        self._last = keys[0]
+        return place, known is None
 
 
 class ChatChoice:
@@ -135,8 +145,7 @@ class ChatChoice:
     @staticmethod
     def text_bytes(choice: dict[str, Any]) -> int:
         """Return how much text a choice carries, for an estimate of its tokens."""
-        text = choice["delta"].get("content") or choice["delta"].get("reasoning_content")
-        return len(text) if isinstance(text, str) else 0
+        return spoken_bytes(choice["delta"])
 
 
 class CompletionChoice:
@@ -174,7 +183,25 @@ class CompletionChoice:
     @staticmethod
     def text_bytes(choice: dict[str, Any]) -> int:
         """Return how much text a choice carries."""
-        return len(choice["text"])
+        return size_bytes(choice["text"])
+
+
+def spoken_bytes(message: dict[str, Any]) -> int:
+    """Return how much a model wrote in a message or delta: text, reasoning and tool arguments."""
+    size = size_bytes(message.get("content")) + size_bytes(message.get("reasoning_content"))
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict):
+            size += size_bytes(function.get("name")) + size_bytes(function.get("arguments"))
+    return size
+
+
+def size_bytes(text: Any) -> int:
+    """Return the length of a text in UTF-8; 0 for anything else."""
+    if not isinstance(text, str):
+        return 0
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _put(target: dict[str, Any], name: str, value: Any) -> bool:

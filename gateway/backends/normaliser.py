@@ -12,7 +12,7 @@ import msgspec
 import orjson
 from msgspec import UNSET, UnsetType
 
-from gateway.backends.chunks import ChatChoice, CompletionChoice
+from gateway.backends.chunks import ChatChoice, CompletionChoice, size_bytes
 from gateway.backends.refusals import in_band
 from gateway.kernel.call import Call, Kind, Usage
 from gateway.kernel.clock import unix_seconds
@@ -130,16 +130,18 @@ class Normaliser:
 
     def _event(self, data: bytes) -> bytes:
         try:
+            if not data.isascii():
+                data.decode()  # msgspec does not look into the members it skips
             chunk = _chunk.decode(data)
         except msgspec.ValidationError:
             return self._repair(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise _invalid_stream() from None
+        if self._rename is not None and data.count(self._rename[0]) != 1:
+            return self._repair(data)
         if self._conforms(chunk):
-            if self._rename is None:
-                return b"data: " + data + b"\n\n"
-            if data.count(self._rename[0]) == 1:
-                return b"data: " + data.replace(*self._rename) + b"\n\n"
+            named = data if self._rename is None else data.replace(*self._rename)
+            return b"data: " + named + b"\n\n"
         return self._repair(data)
 
     def _conforms(self, chunk: _Chunk) -> bool:
@@ -168,12 +170,14 @@ class Normaliser:
             return False
         if not text:
             return False
-        self._text_bytes += len(text)
+        self._text_bytes += size_bytes(text)
         self.has_content = True
         return True
 
     def _repair(self, data: bytes) -> bytes:
         event = _event_of(data)
+        if not event.get("choices") and usage_of(event.get("usage")) is None:
+            return b""  # a ping, or Azure's filter results, which bear no id and no model
         changed = self._names(event)
         changed |= self._take_usage(event, data, intact=not changed)
         offered = event.get("choices")

@@ -10,7 +10,13 @@ import msgspec
 import orjson
 from msgspec import UNSET, UnsetType
 
-from gateway.backends.chunks import FINISH_REASONS, ToolCalls, finish_reason_of
+from gateway.backends.chunks import (
+    FINISH_REASONS,
+    ToolCalls,
+    finish_reason_of,
+    size_bytes,
+    spoken_bytes,
+)
 from gateway.backends.normaliser import usage_of
 from gateway.backends.refusals import in_band
 from gateway.kernel.call import Call, Kind, Reply, Usage
@@ -65,6 +71,8 @@ def completion_reply(body: bytes, call: Call, upstream_model: str) -> Reply:
         UpstreamError: A 200 that carries an error.
     """
     try:
+        if not body.isascii():
+            body.decode()  # msgspec does not look into the members it skips
         said = _completion.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _repaired(body, call, upstream_model)
@@ -136,7 +144,7 @@ def _repair_choice(choice: dict[str, Any], place: int, kind: Kind) -> int:
         choice["finish_reason"] = finish_reason_of(
             choice.get("finish_reason") or "stop", called_tools=False
         )
-        return len(choice["text"])
+        return size_bytes(choice["text"])
     message = choice.get("message")
     if not isinstance(message, dict):
         raise UpstreamInvalid("The upstream's answer has a choice without a message.")
@@ -149,11 +157,11 @@ def _repair_choice(choice: dict[str, Any], place: int, kind: Kind) -> int:
             tool_call.pop("index", None)
         message.pop("function_call", None)
     message["role"] = "assistant"
-    content = message.setdefault("content", None)
+    message.setdefault("content", None)
     choice["finish_reason"] = finish_reason_of(
         choice.get("finish_reason") or "stop", called_tools=tools.any()
     )
-    return len(content) if isinstance(content, str) else 0
+    return spoken_bytes(message)
 
 
 def embeddings_reply(body: bytes, call: Call, upstream_model: str) -> Reply:

@@ -51,11 +51,16 @@ class Resolver:
             return known[1]
         lookup = self._start(host, port)
         watcher = gevent.get_hub().loop.async_()
-        lookup.rawlink(lambda _: watcher.send())
+
+        def tell(_: Any) -> None:
+            watcher.send()
+
+        lookup.rawlink(tell)
         try:
             if not lookup.ready():
                 wait.until(watcher, until_s)
         finally:
+            lookup.unlink(tell)
             watcher.close()
         if (host, port) in self._known:
             return self._known[host, port][1]

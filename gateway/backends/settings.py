@@ -21,7 +21,7 @@ class BackendSettings:
         env="GATEWAY_FIRST_BYTE_TIMEOUT_SECONDS",
         least=0.01,
         unit="s",
-        help="Longest wait for a stream's first byte; other answers are only bound by the total time.",
+        help="Longest wait for a stream's first byte; the total bounds other answers.",
     )
     idle_timeout_s: float = setting(
         30.0,

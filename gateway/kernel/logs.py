@@ -1,5 +1,6 @@
 """One JSON line per event on standard output, made only of fields that were declared harmless."""
 
+import json
 import os
 import traceback
 from collections.abc import Callable, Mapping
@@ -66,4 +67,9 @@ class Log:
             return
         record = {"timestamp": utc_now(), "level": level, "event": event}
         record.update({k: v for k, v in fields.items() if k in FIELDS and v is not None})
-        self._sink(orjson.dumps(record, default=str, option=orjson.OPT_APPEND_NEWLINE))
+        try:
+            line = orjson.dumps(record, default=str, option=orjson.OPT_APPEND_NEWLINE)
+        except orjson.JSONEncodeError:
+            # Half a character or a number beyond 64 bits must not fail the request it comes from.
+            line = json.dumps(record, default=str).encode() + b"\n"
+        self._sink(line)

@@ -29,6 +29,7 @@ def setting(  # noqa: PLR0913  # a declaration, read like a table row
     secret: bool = False,
     choices: tuple[str, ...] = (),
     least: float | None = None,
+    most: float | None = None,
 ) -> Any:
     """Declare one setting as a dataclass field.
 
@@ -41,9 +42,10 @@ def setting(  # noqa: PLR0913  # a declaration, read like a table row
         secret: Starred in every print-out; ``<env>_FILE`` is read as well.
         choices: The only values allowed.
         least: The smallest number allowed.
+        most: The largest number allowed.
     """
     meta = {"env": env, "help": help, "unit": unit, "also": also, "secret": secret,
-            "choices": choices, "least": least}  # fmt: skip
+            "choices": choices, "least": least, "most": most}  # fmt: skip
     return field(default=default, metadata={"setting": meta})
 
 
@@ -81,21 +83,22 @@ def read_environ(dotenv: Path | None = None) -> dict[str, str]:
 
 
 def _dotenv_lines(path: Path) -> Iterator[tuple[str, str]]:
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # Decoded like the process environment: whatever the bytes are, they reach the server unchanged.
+    for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
         text = line.strip().removeprefix("export ")
         name, equals, value = text.partition("=")
         if not equals or text.startswith("#"):
             continue
-        yield name.strip(), _dotenv_value(value.strip())
+        yield name.strip(), _dotenv_value(value)
 
 
 def _dotenv_value(text: str) -> str:
     """Return a value without its quotes and without the comment behind it."""
-    if text[:1] in {"'", '"'}:
-        quoted, quote, rest = text[1:].partition(text[0])
+    if text.strip()[:1] in {"'", '"'}:
+        quoted, quote, rest = text.strip()[1:].partition(text.strip()[0])
         if quote and not rest.partition("#")[0].strip():
             return quoted
-    return text.split(" #")[0].strip()
+    return text.partition(" #")[0].strip()
 
 
 def load(
@@ -184,6 +187,8 @@ def _number(text: str, kind: type[int] | type[float], meta: Mapping[str, Any]) -
         raise ValueError("must be a finite number")
     if meta["least"] is not None and value < meta["least"]:
         raise ValueError(f"must be at least {meta['least']}")
+    if meta["most"] is not None and value > meta["most"]:
+        raise ValueError(f"must be at most {meta['most']}")
     return value
 
 
@@ -197,7 +202,7 @@ def strange_names(environ: Mapping[str, str], known: Iterable[str]) -> list[str]
     for name in sorted(environ):
         if not name.startswith("GATEWAY_") or name.startswith(FOREIGN_PREFIXES):
             continue
-        if name in names or name.removesuffix("_FILE") in names:
+        if name in names:
             continue
         near = difflib.get_close_matches(name, names, n=1)
         lines.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))

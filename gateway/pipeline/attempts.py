@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from gateway.backends.base import Backend
 from gateway.backends.normaliser import Normaliser
 from gateway.kernel.call import Attempt, Call, Plan, Reply, Target, Usage
-from gateway.kernel.errors import GatewayError, UpstreamError
+from gateway.kernel.errors import GatewayError, UpstreamError, UpstreamRejected
 from gateway.routing.catalog import Snapshot
 from gateway.usage.metrics import Metrics
 from gateway.web.wait import Wait
@@ -51,7 +51,7 @@ class Attempts:
                 if not self._may_go_on(target, error):
                     raise self._with_trail(error) from None
             else:
-                self._end("ok")
+                self._end("ok", "success")
                 self.usage = reply.usage
                 return reply
         raise AssertionError("a plan has at least one target")
@@ -70,10 +70,10 @@ class Attempts:
                 yield from self._normalised(source, normaliser)
             except GatewayError as error:
                 if normaliser.has_content or not self._may_go_on(target, error):
-                    self._end(error.code)
+                    self._fail(error)
                     raise self._with_trail(error) from None
             else:
-                self._end("ok")
+                self._end("ok", "success")
                 return
 
     def settle(self) -> None:
@@ -81,7 +81,7 @@ class Attempts:
         if self._normaliser is not None and self._normaliser.has_content:
             self.usage = self._normaliser.settled_usage()
         if self.made and self.made[-1].outcome == "started":
-            self._end("client_gone")
+            self._end("client_gone", "client_gone")
 
     @staticmethod
     def _normalised(source: Iterator[bytes], normaliser: Normaliser) -> Iterator[bytes]:
@@ -111,19 +111,23 @@ class Attempts:
         self.made.append(Attempt(target))
         return self._catalog.backends[target.upstream]
 
-    def _end(self, outcome: str) -> None:
+    def _fail(self, error: GatewayError) -> None:
+        # The code of a rejection may be the upstream's own word: fit for a log, not for a label.
+        rejected = isinstance(error, UpstreamRejected)
+        self._end(error.code, UpstreamRejected.code if rejected else error.code)
+
+    def _end(self, outcome: str, status: str) -> None:
         attempt = self.made[-1]
         if attempt.outcome != "started":
             return
         attempt.outcome = outcome
         attempt.took_s = self._wait.now() - self._began_s
-        status = "success" if outcome == "ok" else outcome
         upstream = attempt.target.upstream
         self._metrics.count("gateway_upstream_requests_total", upstream, status)
         self._metrics.observe("gateway_upstream_latency_seconds", attempt.took_s, upstream)
 
     def _may_go_on(self, target: Target, error: GatewayError) -> bool:
-        self._end(error.code)
+        self._fail(error)
         is_last = target is self._plan.targets[-1]
         return error.falls_back and not is_last and not self._call.deadline.passed()
 

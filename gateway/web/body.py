@@ -11,10 +11,10 @@ import msgspec
 from gunicorn.http.errors import ParseException
 from marshmallow import Schema
 
-from gateway.kernel.clock import monotonic
-from gateway.kernel.errors import BodyTooLarge, ClientGone, InvalidRequest
+from gateway.kernel.errors import BodyTooLarge, ClientGone, GatewayError, InvalidRequest
 from gateway.web.incoming import Incoming
 from gateway.web.settings import WebSettings
+from gateway.web.wait import Arrival
 
 DEPTH_LIMIT = 64
 STRUCTURE_LIMIT = 100_000
@@ -48,48 +48,44 @@ def read_body(incoming: Incoming, settings: WebSettings) -> bytes:
     if not declared.isdecimal() or int(declared) > limit:
         incoming.hang_up()
         raise _too_large(limit)
-    connection = environ.get("gunicorn.socket")
-    if connection is not None:
-        connection.settimeout(settings.body_timeout_s)
-    try:
-        body = _read_all(environ["wsgi.input"], limit, monotonic() + settings.body_timeout_s)
-    except TimeoutError:
-        incoming.hang_up()
-        raise InvalidRequest(
-            f"The request body did not arrive within {settings.body_timeout_s:g} s.",
-            code="request_timeout",
-        ) from None
-    except OSError as error:
-        incoming.hang_up()
-        raise ClientGone("The client closed the connection.") from error
-    except ParseException as error:
-        incoming.hang_up()
-        raise InvalidRequest(
-            "The request body's chunked encoding is broken.", code="bad_chunks"
-        ) from error
-    finally:
-        if connection is not None:
-            connection.settimeout(settings.write_timeout_s)
+    with Arrival(environ.get("gunicorn.socket"), settings.body_timeout_s) as arrival:
+        try:
+            body = _read_all(environ["wsgi.input"], limit)
+        except OSError as error:
+            incoming.hang_up()
+            raise _unread(arrival, settings) from error
+        except ParseException as error:
+            incoming.hang_up()
+            raise InvalidRequest(
+                "The request body's chunked encoding is broken.", code="bad_chunks"
+            ) from error
     if len(body) > limit:
         incoming.hang_up()
         raise _too_large(limit)
-    if len(body) < int(declared):
+    if len(body) < int(declared) or arrival.late:
         incoming.hang_up()
-        raise ClientGone("The client closed the connection.")
+        raise _unread(arrival, settings)
     return body
+
+
+def _unread(arrival: Arrival, settings: WebSettings) -> GatewayError:
+    if arrival.late:
+        return InvalidRequest(
+            f"The request body did not arrive within {settings.body_timeout_s:g} s.",
+            code="request_timeout",
+        )
+    return ClientGone("The client closed the connection.")
 
 
 def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"The request body is larger than {limit} bytes (MAX_REQUEST_BYTES).")
 
 
-def _read_all(stream: Any, limit: int, ends_at_s: float) -> bytes:
+def _read_all(stream: Any, limit: int) -> bytes:
     first: bytes = stream.read(min(limit + 1, _READ_BYTES))
     blocks, size = [first], len(first)
     # One byte past the limit is read on purpose: a body that is exactly full is not too large.
     while blocks[-1] and size <= limit:
-        if monotonic() > ends_at_s:
-            raise TimeoutError
         blocks.append(stream.read(min(limit + 1 - size, _READ_BYTES)))
         size += len(blocks[-1])
     return first if len(blocks) == 2 else b"".join(blocks)  # noqa: PLR2004  # first and the empty last

@@ -41,6 +41,7 @@ class Edge:
         self._log = log
         self._cors = Cors(settings)
         self._limit = settings.max_in_flight
+        self._write_timeout_s = settings.write_timeout_s
         self._observability_port = str(settings.observability_port)
         declared = endpoints_of(app)
         self._hot = {(item.method, item.path): item for item in declared if item.hot}
@@ -51,6 +52,10 @@ class Edge:
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (WSGI)."""
         incoming = environ[INCOMING] = Incoming(environ, self._parts)
+        connection = environ.get("gunicorn.socket")
+        if connection is not None:
+            # A client that does not read must not hold a greenlet and an upstream for ever.
+            connection.settimeout(self._write_timeout_s)
         self.in_flight += 1
         try:
             answer = self._answer(incoming)

@@ -16,7 +16,7 @@ class WebSettings:
         help="In production weak settings stop the start and the embedded mock is off.",
     )
     host: str = setting("127.0.0.1", env="GATEWAY_HOST", help="Address of the API.")
-    port: int = setting(8800, env="GATEWAY_PORT", least=1, help="Port of the API.")
+    port: int = setting(8800, env="GATEWAY_PORT", least=1, most=65_535, help="Port of the API.")
     observability_host: str = setting(
         "127.0.0.1", env="OBSERVABILITY_HOST", help="Address of metrics and health."
     )
@@ -24,6 +24,7 @@ class WebSettings:
         8801,
         env="OBSERVABILITY_PORT",
         least=1,
+        most=65_535,
         help="Port of metrics and health, without authentication.",
     )
     workers: int | None = setting(

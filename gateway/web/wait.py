@@ -161,11 +161,51 @@ class Wait:
             self._waiter.switch(_GONE)
 
 
+class Arrival:
+    """Bounds how long a request's body may take to arrive, however slowly it drips.
+
+    gunicorn reads until it has as much as it was asked for, so a time-out of each receive would
+    let a byte every few seconds go on for hours. Use as a context manager.
+
+    Attributes:
+        late: Whether the time ran out; the reader then finds the connection's end.
+    """
+
+    __slots__ = ("_client", "_ends_at_s", "late")
+
+    def __init__(self, client: Any, seconds: float) -> None:
+        self._client = client
+        self._ends_at_s = monotonic() + seconds
+        self.late = False
+
+    def __enter__(self) -> "Arrival":
+        if self._client is not None:
+            _sweeper_of(gevent.get_hub()).arriving.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._client is not None:
+            _sweeper_of(gevent.get_hub()).arriving.discard(self)
+
+    def tick(self, now_s: float) -> None:
+        """End the reading when the moment has come. Called on the hub only."""
+        if now_s >= self._ends_at_s and not self.late:
+            self.late = True
+            raw = _RawSocket(fileno=self._client.fileno())
+            try:
+                raw.shutdown(socket.SHUT_RD)
+            except OSError:
+                return
+            finally:
+                raw.detach()
+
+
 class _Sweeper:
     """Wakes sleepers whose moment has come, from one repeating timer on the hub."""
 
     def __init__(self, hub: Any) -> None:
         self.waiting: set[Wait] = set()
+        self.arriving: set[Arrival] = set()
         self.drain_at_s = float("inf")
         # ref=False: the timer alone must not keep a stopping process alive.
         self._timer = hub.loop.timer(SWEEP_S, repeat=SWEEP_S, ref=False)
@@ -173,6 +213,8 @@ class _Sweeper:
 
     def _sweep(self) -> None:
         now_s = monotonic()
+        for arrival in tuple(self.arriving):
+            arrival.tick(now_s)
         draining = now_s >= self.drain_at_s
         for wait in tuple(self.waiting):
             if draining:

@@ -142,6 +142,9 @@ class GatewayWorker(GeventWorker):
         parser = get_parser(self.cfg, client, addr)
         goes_on = True
         while goes_on:
+            client.settimeout(
+                None
+            )  # the sweeper watches this wait, cheaper than a timer of its own
             self._idle[client] = monotonic()
             try:
                 req = next(parser)
