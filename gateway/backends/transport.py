@@ -18,6 +18,7 @@ from gateway.backends.resolver import Resolver
 from gateway.backends.settings import BackendSettings
 from gateway.kernel.deadline import Deadline
 from gateway.kernel.errors import (
+    UpstreamCut,
     UpstreamError,
     UpstreamInvalid,
     UpstreamReset,
@@ -71,7 +72,7 @@ class Response:
 
         Raises:
             UpstreamTimeout: Silence longer than the idle limit, or the total time is over.
-            UpstreamReset: The connection broke inside the body.
+            UpstreamCut: The connection broke inside the body.
             ClientGone: The caller left.
         """
         wait, parser = self._wait, self._parser()
@@ -100,7 +101,8 @@ class Response:
 
         Raises:
             UpstreamInvalid: It is larger than the limit.
-            UpstreamTimeout, UpstreamReset, ClientGone: As for ``blocks``.
+            UpstreamCut: It ended early.
+            UpstreamTimeout, ClientGone: As for ``blocks``.
         """
         parts, size = [], 0
         for block in self.blocks(self._pool.timeouts.idle_s):
@@ -109,7 +111,7 @@ class Response:
             if size > limit_bytes:
                 raise UpstreamInvalid(f"The upstream's answer is larger than {limit_bytes} bytes.")
         if not self._parser().complete:
-            raise UpstreamReset("The upstream closed the connection inside its answer.")
+            raise UpstreamCut("The upstream closed the connection inside its answer.")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def close(self) -> None:
@@ -141,9 +143,7 @@ class Response:
                 return b""
             raise UpstreamInvalid("The upstream's answer is not HTTP.") from error
         except OSError as error:
-            raise UpstreamReset(
-                "The connection to the upstream broke inside its answer."
-            ) from error
+            raise UpstreamCut("The connection to the upstream broke inside its answer.") from error
         return data
 
 

@@ -24,4 +24,5 @@ def header_safe(value: str) -> str:
     """Return a value that may stand in any HTTP header: printable ASCII, at most 128 characters."""
     if value.isascii() and value.isprintable() and len(value) <= _HEADER_LIMIT:
         return value
-    return quote(value, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~")[:_HEADER_LIMIT]
+    encoded = quote(value, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~", errors="surrogatepass")
+    return encoded[:_HEADER_LIMIT]

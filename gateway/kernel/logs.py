@@ -71,5 +71,6 @@ class Log:
             line = orjson.dumps(record, default=str, option=orjson.OPT_APPEND_NEWLINE)
         except orjson.JSONEncodeError:
             # Half a character or a number beyond 64 bits must not fail the request it comes from.
-            line = json.dumps(record, default=str).encode() + b"\n"
+            text = json.dumps(record, default=str, ensure_ascii=False)
+            line = text.encode("utf-8", "replace") + b"\n"
         self._sink(line)

@@ -6,7 +6,7 @@ a late signal. Deadlines are watched by one timer a process instead of one a rea
 """
 
 import socket
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import gevent
 from gevent import monkey
@@ -178,7 +178,7 @@ class Arrival:
         self._ends_at_s = monotonic() + seconds
         self.late = False
 
-    def __enter__(self) -> "Arrival":
+    def __enter__(self) -> Self:
         if self._client is not None:
             _sweeper_of(gevent.get_hub()).arriving.add(self)
         return self

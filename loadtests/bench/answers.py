@@ -1,4 +1,4 @@
-"""Is the answer right? Every reply and every streamed chunk is checked, so a broken gateway cannot look fast."""
+"""Is the answer right? Checks each reply and each chunk: a broken gateway cannot look fast."""
 
 from dataclasses import dataclass, field
 
@@ -62,7 +62,7 @@ def find_reply_problem(status: int, body: bytes) -> str | None:
 
 @dataclass(slots=True)
 class StreamCheck:
-    """Follows one stream: counts its content chunks, checks their order, reads back how late they are."""
+    """Follows one stream: counts its content chunks, checks their order, reads back their lag."""
 
     lags_ns: list[int]
     chunks: int = 0

@@ -1,6 +1,7 @@
-"""The bytes that the fake upstream sends: conforming OpenAI answers, cut up once so that sending is a join.
+"""The fake upstream's bytes: conforming OpenAI answers, cut once so that sending is a join.
 
-Every content chunk carries its number and the monotonic time of its sending: ``00007@0000123456789012345 ``.
+Every content chunk carries its number and the monotonic time of its sending, as
+``00007@0000123456789012345 ``.
 """
 
 import json
@@ -17,7 +18,7 @@ _ID = "chatcmpl-bench0000000000000000000"
 
 @dataclass(frozen=True, slots=True)
 class StreamScript:
-    """One model's stream, ready to send: each content chunk is its two halves around the time stamp."""
+    """One model's stream, ready to send: a content chunk is two halves around its time stamp."""
 
     opening: bytes
     content: tuple[tuple[bytes, bytes], ...]
@@ -31,14 +32,14 @@ class StreamScript:
 
 
 def format_stamp(now_ns: int) -> bytes:
-    """Write a monotonic time as digits of fixed length, so that all frame lengths are known before."""
+    """Write a monotonic time in so many digits that all frame lengths are known before."""
     return b"%019d" % now_ns
 
 
 def http_reply(status: str, body: bytes) -> bytes:
     """Frame a JSON answer."""
-    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\n"
+    return head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body
 
 
 def completion(model: str) -> bytes:

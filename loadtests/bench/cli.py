@@ -25,11 +25,11 @@ INTERRUPTED = 130
 _OPEN_FILES = 16_384
 _EPILOG = """\
 examples:
-  python -m loadtests.bench --quick                      all systems that are installed, under a minute
+  python -m loadtests.bench --quick                      all installed systems, in a minute
   python -m loadtests.bench --quick --only ours          while working on the hot path
   python -m loadtests.bench --gate                       full size; exit 1 when a gate fails
-  python -m loadtests.bench --write docs/performance.md  put the tables between the page's markers
-  python -m loadtests.bench.peers                        install LiteLLM and Portkey into .peers/
+  python -m loadtests.bench --write docs/performance.md  put the tables into the page
+  python -m loadtests.bench.peers                        install LiteLLM and Portkey
 
 exit codes: 0 measured (and no gate failed), 1 a gate failed (--gate), 2 wrong usage,
 3 nothing measured, 130 interrupted
@@ -105,9 +105,9 @@ def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m loadtests.bench",
         description=(
-            "Measure the processor time of gateways per request and per streamed chunk, side by side,"
-            " against a fake upstream that answers at once. Progress goes to standard error, the"
-            " report (Markdown) to standard output."
+            "Measure the processor time of gateways per request and per streamed chunk, side by"
+            " side, against a fake upstream that answers at once. Progress goes to standard error,"
+            " the report (Markdown) to standard output."
         ),
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -165,5 +165,5 @@ def _raise_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""A crew of raw-socket clients over one epoll: each sends the same request and checks each answer."""
+"""A crew of raw-socket clients over one epoll: all send the same request and check the answer."""
 
 import json
 import select
@@ -76,7 +76,7 @@ class Crew:
         return client
 
     def send(self, client: Client | None = None) -> None:
-        """Send the request: on this connection, else on the idle one used last, else on a new one."""
+        """Send the request: on this connection, else on the last idle one, else on a new one."""
         if client is None:
             client = self.idle.pop() if self.idle else self.connect()
         client.reader.reset()
@@ -89,7 +89,7 @@ class Crew:
     def poll(self, timeout_s: float) -> list[Answer]:
         """Read what has come, after waiting for it; returns the requests that are finished.
 
-        Select on the epoll descriptor wakes up on the microsecond, epoll's own wait on the millisecond.
+        Select on the epoll descriptor wakes up on the microsecond, epoll itself on the millisecond.
         """
         ready, _, _ = select.select([self._epoll.fileno()], [], [], max(0.0, timeout_s))
         if not ready:

@@ -1,6 +1,6 @@
-"""A very fast OpenAI-compatible upstream on loopback: its own process, one epoll loop, canned answers.
+"""A very fast OpenAI-compatible upstream on loopback: one process, one epoll loop, canned answers.
 
-Not a simulator: it thinks about nothing, so that what a benchmark sees is the gateway in front of it.
+Not a simulator: it thinks about nothing, so that a benchmark sees the gateway in front of it.
 Speaks ``POST …/chat/completions`` and ``GET …/models``; the model's name tells how to stream
 (see `loadtests.bench.models`). Started by the benchmark; ends when its standard input closes.
 """
@@ -20,6 +20,8 @@ import msgspec
 from loadtests.bench import canned, models
 
 _READ_BYTES = 262_144
+# Streams that begin together would march in step for ever; this spreads their chunks evenly.
+_GOLDEN_RATIO = 0.618_033_988_75
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked", re.IGNORECASE)
 
@@ -70,6 +72,7 @@ class FakeUpstream:
         self._connections: dict[int, _Connection] = {}
         self._timers: list[tuple[int, int, _Connection]] = []
         self._timer_number = 0
+        self._phase = 0.0
         self._model_list = canned.model_list(listed_models)
         self._completions: dict[str, bytes] = {}
         self._scripts: dict[tuple[str, bool], canned.StreamScript] = {}
@@ -80,7 +83,7 @@ class FakeUpstream:
         return int(self._listener.getsockname()[1])
 
     def serve(self, stop_fd: int) -> None:
-        """Serve until the given descriptor becomes readable; one that cannot (a file) never does."""
+        """Serve until the given descriptor becomes readable; a file never does."""
         with contextlib.suppress(PermissionError):
             self._epoll.register(stop_fd, select.EPOLLIN)
         try:
@@ -183,7 +186,9 @@ class FakeUpstream:
         connection.next_chunk = 0
         connection.interval_ns = int(behaviour.interval_s * 1e9)
         self._send(connection, script.opening)
-        self._send_chunk(connection, time.monotonic_ns(), time.monotonic_ns())
+        self._phase = (self._phase + _GOLDEN_RATIO) % 1.0
+        now_ns = time.monotonic_ns()
+        self._send_chunk(connection, now_ns - int(self._phase * connection.interval_ns), now_ns)
 
     def _send_due(self) -> None:
         now_ns = time.monotonic_ns()
@@ -194,7 +199,7 @@ class FakeUpstream:
                 now_ns = time.monotonic_ns()
 
     def _send_chunk(self, connection: _Connection, due_ns: int, now_ns: int) -> None:
-        """Send a paced stream's next chunk and plan the one after it from the due time: no drift."""
+        """Send a paced stream's next chunk; the next is due by the plan: no drift."""
         script = connection.script
         if script is None:
             return

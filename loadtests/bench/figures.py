@@ -1,4 +1,4 @@
-"""The little statistics of the benchmark: percentiles, medians, ratios paired by round. Pure functions."""
+"""The little statistics of the benchmark: percentiles, medians, ratios paired by round."""
 
 import math
 import statistics

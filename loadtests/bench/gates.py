@@ -9,7 +9,7 @@ from loadtests.bench.systems import OURS
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Our figure may not exceed the limit; with ``against`` it is the ratio to that peer's figure."""
+    """Our figure may not exceed the limit; ``against`` a peer it is the ratio to the peer's."""
 
     metric: str
     limit: float

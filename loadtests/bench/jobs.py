@@ -6,7 +6,7 @@ from loadtests.bench import figures
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """Where chat completions are asked for; ``pid`` is the root of the measured process tree, 0: none."""
+    """Where to ask for chat completions; ``pid`` is the measured tree's root, 0 for none."""
 
     port: int
     path: str

@@ -56,8 +56,7 @@ class _Tally:
             elif len(self.problems) < _MAX_PROBLEMS:
                 self.problems.append(answer.problem)
 
-    @property
-    def failed(self) -> bool:
+    def has_failed(self) -> bool:
         """One wrong answer is enough: a job with a problem has no figures, so it need not go on."""
         return bool(self.problems)
 
@@ -86,7 +85,7 @@ def run(job: jobs.AnyJob) -> jobs.Outcome:
 def _run_closed_loop(job: jobs.ClosedLoop, crew: Crew, meter: _Meter) -> jobs.Outcome:
     """Measure from the first request of the loop until deferred work (logs, ledger) is done too."""
     tally = _warm_up(job, crew, job.connections)
-    if tally.failed:
+    if tally.has_failed():
         return jobs.Outcome(problems=tally.problems)
     clients, crew.idle = crew.idle, []
     crew.lags_ns.clear()
@@ -96,18 +95,18 @@ def _run_closed_loop(job: jobs.ClosedLoop, crew: Crew, meter: _Meter) -> jobs.Ou
     for client in clients:
         crew.send(client)
         sent += 1
-    while crew.waiting and not tally.failed and _left_s(job, begin_s) > 0:
+    while crew.waiting and not tally.has_failed() and _left_s(job, begin_s) > 0:
         answers = crew.poll(_left_s(job, begin_s))
         tally.add(answers)
         for _ in answers:
-            if tally.failed:
+            if tally.has_failed():
                 break
             if sent < job.max_requests and time.perf_counter() - begin_s < job.max_s:
                 crew.send()
                 sent += 1
     seconds = time.perf_counter() - begin_s
     _report_unanswered(crew, tally)
-    time.sleep(job.deferred_s)
+    measure.pause(job.deferred_s)
     outcome = _close_tally(tally, crew, seconds)
     outcome.cpu_s = meter.stop()
     return outcome
@@ -119,7 +118,7 @@ def _warm_up(job: jobs.Job, crew: Crew, connections: int) -> _Tally:
     begin_s = time.perf_counter()
     for _ in range(connections):
         crew.send(crew.connect())
-    while crew.waiting and not tally.failed and _left_s(job, begin_s) > 0:
+    while crew.waiting and not tally.has_failed() and _left_s(job, begin_s) > 0:
         tally.add(crew.poll(_left_s(job, begin_s)))
     _report_unanswered(crew, tally)
     tally.latencies_ns.clear()
@@ -130,7 +129,7 @@ def _warm_up(job: jobs.Job, crew: Crew, connections: int) -> _Tally:
 def _run_open_loop(job: jobs.OpenLoop, crew: Crew, meter: _Meter) -> jobs.Outcome:
     """Send on the beat; a late answer delays no later request."""
     tally = _warm_up(job, crew, _OPEN_LOOP_CONNECTIONS)
-    if tally.failed:
+    if tally.has_failed():
         return jobs.Outcome(problems=tally.problems)
     late_ns = []
     total = int(job.requests_per_s * job.max_s)
@@ -144,7 +143,7 @@ def _run_open_loop(job: jobs.OpenLoop, crew: Crew, meter: _Meter) -> jobs.Outcom
             tally.add(crew.poll(left_ns / 1e9))
         late_ns.append(-left_ns)
         crew.send()
-    while crew.waiting and not tally.failed and _left_s(job, begin_s) > 0:
+    while crew.waiting and not tally.has_failed() and _left_s(job, begin_s) > 0:
         tally.add(crew.poll(_left_s(job, begin_s)))
     seconds = time.perf_counter() - begin_s
     _report_unanswered(crew, tally)
@@ -159,19 +158,19 @@ def _run_crowd(job: jobs.Crowd, crew: Crew, meter: _Meter) -> jobs.Outcome:
     tally = _Tally()
     begin_s = time.perf_counter()
     _open_streams(job, crew, tally)
-    if tally.problems:
+    _let_run(crew, tally, _QUIET_S)
+    if tally.has_failed():
         return jobs.Outcome(problems=tally.problems)
     before = len(crew.lags_ns)
     meter.start()
     window_start_s = time.perf_counter()
-    while (left_s := window_start_s + job.window_s - time.perf_counter()) > 0:
-        tally.add(crew.poll(left_s))
-        if tally.requests:
-            return jobs.Outcome(problems=[*tally.problems, "a stream ended inside the window"])
+    _let_run(crew, tally, job.window_s)
+    if tally.requests:
+        return jobs.Outcome(problems=[*tally.problems, "a stream ended inside the window"])
     seconds = time.perf_counter() - window_start_s
     cpu_s = meter.stop()
     lags_ns = crew.lags_ns[before:]
-    while crew.waiting and not tally.failed and _left_s(job, begin_s) > 0:
+    while crew.waiting and not tally.has_failed() and _left_s(job, begin_s) > 0:
         tally.add(crew.poll(_left_s(job, begin_s)))
     _report_unanswered(crew, tally)
     outcome = jobs.Outcome(
@@ -190,14 +189,19 @@ def _run_hold(job: jobs.Hold, crew: Crew, meter: _Meter) -> jobs.Outcome:
     tally = _Tally()
     before_mb = meter.load_memory_mb()
     _open_streams(job, crew, tally)
-    quiet_s = time.perf_counter() + _QUIET_S
-    while (left_s := quiet_s - time.perf_counter()) > 0:
-        tally.add(crew.poll(left_s))
+    _let_run(crew, tally, _QUIET_S)
     return jobs.Outcome(
         problems=tally.problems,
         requests=job.streams,
         memory_mb=meter.load_memory_mb() - before_mb,
     )
+
+
+def _let_run(crew: Crew, tally: _Tally, seconds: float) -> None:
+    """Read what comes for a while."""
+    end_s = time.perf_counter() + seconds
+    while (left_s := end_s - time.perf_counter()) > 0:
+        tally.add(crew.poll(left_s))
 
 
 def _open_streams(job: jobs.Crowd | jobs.Hold, crew: Crew, tally: _Tally) -> None:
@@ -228,7 +232,7 @@ def _close_tally(tally: _Tally, crew: Crew, seconds: float) -> jobs.Outcome:
 
 
 def _report_unanswered(crew: Crew, tally: _Tally) -> None:
-    if crew.waiting and not tally.failed:
+    if crew.waiting and not tally.has_failed():
         tally.problems.append(f"{crew.waiting} requests without a whole answer in time")
 
 

@@ -1,4 +1,4 @@
-"""Says on what kind of machine a run was: enough to judge the numbers, nothing that names the machine."""
+"""Says on what kind of machine a run was: enough to judge the numbers, nothing that names it."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ def describe() -> str:
     """Describe processor, memory, kernel and Python in one line, without names or paths."""
     kernel = ".".join(platform.release().split("-")[0].split(".")[:2])
     return (
-        f"{os.cpu_count()} × {_processor()}, {_memory_gb()} GB, "
+        f"{os.cpu_count()} x {_processor()}, {_memory_gb()} GB, "
         f"{platform.system()} {kernel}, Python {platform.python_version()}"
     )
 

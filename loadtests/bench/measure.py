@@ -1,4 +1,4 @@
-"""Processor time and memory of a whole process tree, read from the Linux kernel; pinning to processors."""
+"""Processor time and memory of a whole process tree, as Linux tells them; pinning to processors."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ _KB_PER_MB = 1024
 
 
 class TreeChanged(Exception):
-    """A process of the measured tree ended meanwhile: its processor time is lost, the figure is void."""
+    """A process of the tree ended meanwhile: its processor time is lost, the figure is void."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Memory:
 
 
 class CpuMeter:
-    """Measures the processor time (user and system) that a process tree uses from `start` to `stop`."""
+    """Measures the processor time, user and system, of a process tree from `start` to `stop`."""
 
     def __init__(self, root_pid: int) -> None:
         self._root_pid = root_pid
@@ -62,14 +62,14 @@ def load_tree(root_pid: int) -> list[int]:
     """List a process and all its descendants; empty when it has gone."""
     children: dict[int, list[int]] = {}
     alive = set()
-    for entry in os.listdir(_PROC):
-        if entry.isdigit() and (parent := _load_parent(int(entry))) is not None:
-            children.setdefault(parent, []).append(int(entry))
-            alive.add(int(entry))
+    for pid in (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit()):
+        if (parent := _load_parent(pid)) is not None:
+            children.setdefault(parent, []).append(pid)
+            alive.add(pid)
     if root_pid not in alive:
         return []
     tree = [root_pid]
-    for pid in tree:
+    for pid in tree:  # grows meanwhile, down to the last descendant
         tree.extend(children.get(pid, ()))
     return tree
 
@@ -78,7 +78,7 @@ def load_cpu_ns(pid: int) -> int:
     """Read the processor time of one process, all its threads (ended ones too), in nanoseconds.
 
     The clock is the kernel's own for another process, as ``clock_getcpuclockid(3)`` builds it:
-    finer than the 10 ms ticks of ``/proc/<pid>/stat`` and complete, unlike the per-thread schedstat.
+    finer than the 10 ms ticks of ``/proc/<pid>/stat``, complete unlike the per-thread schedstat.
     """
     try:
         return time.clock_gettime_ns((~pid << 3) | _CPU_CLOCK_OF_PROCESS)
@@ -101,26 +101,31 @@ def load_memory(root_pid: int) -> Memory:
 
 
 def settle(root_pid: int, quiet_share: float = 0.1, limit_s: float = 5.0) -> None:
-    """Wait until a process tree is quiet, that is uses less than a share of one processor."""
+    """Wait until a process tree uses less than a share of one processor, or the time is up."""
     deadline = time.perf_counter() + limit_s
     meter = CpuMeter(root_pid)
     while time.perf_counter() < deadline:
         with contextlib.suppress(TreeChanged):
             meter.start()
-            time.sleep(0.1)
+            pause(0.1)
             if meter.stop() < 0.1 * quiet_share:
                 return
 
 
+def pause(seconds: float) -> None:
+    """Wait; the benchmark is no gevent program."""
+    time.sleep(seconds)  # noqa: TID251  # no hub here
+
+
 def find_processors() -> tuple[int, int] | None:
-    """Choose one processor for the gateway and one for upstream and load; None with fewer than two."""
+    """Choose a processor for the gateway and one for upstream and load; None with only one."""
     processors = sorted(os.sched_getaffinity(0))
     return (processors[0], processors[1]) if len(processors) > 1 else None
 
 
 @contextlib.contextmanager
 def pinned_to(processor: int | None) -> Iterator[None]:
-    """Pin this process for the block's time, so that what it starts meanwhile stays pinned."""
+    """Pin this process for the block's time; what it starts meanwhile stays pinned."""
     if processor is None:
         yield
         return
@@ -140,13 +145,13 @@ def set_realtime(root_pid: int, *, on: bool) -> None:
     """
     policy, priority = (os.SCHED_FIFO, 1) if on else (os.SCHED_OTHER, 0)
     for pid in load_tree(root_pid):
-        for thread in os.listdir(_PROC / str(pid) / "task"):
-            with contextlib.suppress(ProcessLookupError):
-                os.sched_setscheduler(int(thread), policy, os.sched_param(priority))
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            for thread in (_PROC / str(pid) / "task").iterdir():
+                os.sched_setscheduler(int(thread.name), policy, os.sched_param(priority))
 
 
 def find_birth(pid: int) -> int | None:
-    """Return when a process was born, in ticks since boot; with it an id is not taken for its heir's."""
+    """Return when a process was born, in ticks since boot: ids may be used again."""
     stat = _load_stat(pid)
     return int(stat[19]) if stat else None
 

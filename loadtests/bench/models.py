@@ -1,4 +1,4 @@
-"""Model names of the benchmark: the name tells the fake upstream how to answer, and nothing else does."""
+"""Model names of the benchmark: the name alone tells the fake upstream how to answer."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _PACED = re.compile(r"bench-paced-(\d{1,5})x(\d{1,5})ms")
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How a stream of one model comes: so many content chunks, so far apart (0: all in one write)."""
+    """How one model streams: so many content chunks, so far apart (0: all in one write)."""
 
     chunks: int
     interval_s: float

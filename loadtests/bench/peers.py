@@ -1,7 +1,7 @@
-"""Installs the gateways that we compare ourselves with into ``.peers/``: ``python -m loadtests.bench.peers``.
+"""Installs the gateways to compare with into ``.peers/``: ``python -m loadtests.bench.peers``.
 
-Exact versions: a comparison is only worth something with the version beside the number. Nothing is
-installed outside ``.peers/``.
+Exact versions: a comparison is only worth something with the version beside the number. Nothing
+is installed outside ``.peers/``.
 """
 
 import argparse

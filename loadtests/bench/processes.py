@@ -1,12 +1,11 @@
-"""Starting and ending child processes: pinned, on free loopback ports, always ended by their own ids."""
+"""Starting and ending child processes: pinned, on free loopback ports, ended by their own ids."""
 
 import contextlib
 import os
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,18 +87,8 @@ def find_free_ports(count: int) -> list[int]:
 def base_environment(folder: Path) -> dict[str, str]:
     """Return the few variables that every program needs; its home is a folder of this run."""
     return {
-        "PATH": os.environ.get("PATH", os.defpath),
+        "PATH": os.defpath,
         "HOME": str(folder),
         "TMPDIR": str(folder),
         "LANG": "C.UTF-8",
     }
-
-
-def wait_until(fact: Callable[[], bool], limit_s: float, pause_s: float) -> bool:
-    """Ask again and again until it is true or the time is up."""
-    deadline = time.perf_counter() + limit_s
-    while time.perf_counter() < deadline:
-        if fact():
-            return True
-        time.sleep(pause_s)
-    return False

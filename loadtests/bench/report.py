@@ -1,8 +1,9 @@
-"""Writes a run's results as Markdown, to look at and for the performance page between its two markers."""
+"""Writes a run's results as Markdown: to look at, and into a page between its two markers."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from loadtests.bench import scenarios
 from loadtests.bench.gates import State, Verdict
 from loadtests.bench.results import METRICS, Results
 from loadtests.bench.systems import OURS, SYSTEMS
@@ -10,19 +11,16 @@ from loadtests.bench.systems import OURS, SYSTEMS
 BEGIN = "<!-- bench:begin: written by the benchmark, not by hand -->"
 END = "<!-- bench:end -->"
 
-_NOT_MEASURED = "–"
+_NOT_MEASURED = "-"
 _HIGHER_IS_BETTER = "small_rps"
-_EXPLANATION = (
-    "CPU is the user and system time of the whole process tree, divided by the answers that were"
-    " checked and right; one process of each system, pinned to one processor, upstream and load on"
-    " another; medians of interleaved rounds. Believe ratios within a run to about 10 %, absolute"
-    " figures to about 20 %. A burst is 100 chunks written at once, its figure the whole stream's time"
-    " over its chunks. A crowd is many slow streams at once, as many as the system keeps up with, measured"
-    " while all of them run: {crowds}."
-    " Added latency is the difference to asking the upstream directly; latencies and lags are taken at"
-    " real-time priority unless noted. Cold start runs until the first"
-    " right answer."
-)
+_EXPLANATION = """\
+CPU is the user and system time of the whole process tree, divided by the answers, each of which was
+checked; one process of each system, pinned to one processor, upstream and load on another; medians
+of interleaved rounds. Believe ratios within a run to about 10 %, absolute figures to about 20 %.
+A burst is {burst} chunks written at once; its figure is the whole stream's time over its chunks.
+A crowd is many slow streams at once, as many as the system keeps up with, measured while all of
+them run: {crowds}. Added latency is the difference to asking the upstream directly. Latencies and
+lags are taken at real-time priority unless noted. Cold start ends with the first right answer."""
 
 
 class MarkersMissing(Exception):
@@ -59,9 +57,9 @@ def write_into(page: Path, report: str) -> None:
 
 
 def format_ratio(ratio: float) -> str:
-    """Write a ratio so that a person sees who is ahead: ``1/25`` or ``×2.7``."""
+    """Write a ratio so that a person sees who is ahead: ``1/25`` or ``x2.7``."""
     if ratio >= 1:
-        return f"×{ratio:.3g}"
+        return f"x{ratio:.3g}"
     return f"1/{1 / ratio:.3g}" if ratio > 0 else "0"
 
 
@@ -73,10 +71,10 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _explain(results: Results) -> str:
     crowds = ", ".join(
-        f"{SYSTEMS[name].crowd.streams} of {1000 / SYSTEMS[name].crowd.interval_ms:g} chunks/s for {name}"
-        for name in results.versions
+        f"{crowd.streams} of {1000 / crowd.interval_ms:g} chunks/s for {name}"
+        for name, crowd in ((name, SYSTEMS[name].crowd) for name in results.versions)
     )
-    return _EXPLANATION.format(crowds=crowds)
+    return _EXPLANATION.format(burst=scenarios.BURST_CHUNKS, crowds=crowds)
 
 
 def _figure_table(results: Results) -> str:

@@ -1,4 +1,4 @@
-"""The figures of a run: by system, metric and round; and what could not be measured, with the reason."""
+"""The figures of a run by system, metric and round; what could not be measured, and why."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -21,11 +21,11 @@ class Metric:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("small_us", "CPU µs/request, small", 0),
+        Metric("small_us", "CPU \N{MICRO SIGN}s/request, small", 0),
         Metric("small_rps", "requests/s on one core", 0),
-        Metric("prompt_us", "CPU µs/request, 20 kB prompt", 0),
-        Metric("burst_us", "CPU µs/chunk, burst of 100", 1),
-        Metric("crowd_us", "CPU µs/chunk, crowd", 1),
+        Metric("prompt_us", "CPU \N{MICRO SIGN}s/request, 20 kB prompt", 0),
+        Metric("burst_us", "CPU \N{MICRO SIGN}s/chunk, burst of 100", 1),
+        Metric("crowd_us", "CPU \N{MICRO SIGN}s/chunk, crowd", 1),
         Metric("crowd_lag_p50_ms", "chunk lag p50, crowd, ms", 2),
         Metric("crowd_lag_p99_ms", "chunk lag p99, crowd, ms", 2),
         Metric("added_p50_ms", "added p50 at 100/s, ms", 2),
@@ -93,7 +93,8 @@ class Results:
     def to_json(self) -> dict[str, object]:
         """Return all raw figures for a file.
 
-        Shape: ``{"versions", "skipped", "problems", "remarks", "figures": {system: {metric: {round: value}}}}``
+        Shape: ``{"versions", "skipped", "problems", "remarks", "figures"}``, the last as
+            ``{system: {metric: {round: value}}}``.
         """
         table: dict[str, dict[str, dict[int, float]]] = defaultdict(dict)
         for (system, metric), values in self._values.items():

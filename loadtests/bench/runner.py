@@ -1,4 +1,4 @@
-"""Runs the comparison: starts the systems, takes the rounds in shuffled order, collects the figures."""
+"""Runs the comparison: starts the systems, takes the rounds in shuffled order, collects figures."""
 
 import contextlib
 import random
@@ -207,7 +207,7 @@ class Comparison:
 
     @contextlib.contextmanager
     def _before_other_work(self, scenario: Scenario, pids: list[int]) -> Iterator[None]:
-        """Let other work of the machine not stand in the way of latencies, where the system allows."""
+        """Keep other work of the machine out of latencies, where the system allows it."""
         wanted = [pid for pid in pids if pid] if scenario.is_latency and self._realtime else []
         try:
             for pid in wanted:

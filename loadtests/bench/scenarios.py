@@ -51,7 +51,7 @@ FULL = Size(
     open_rounds=5,
     crowd_window_s=2.5,
     crowd_rounds=3,
-    hold_streams=800,
+    hold_streams=400,
 )
 
 

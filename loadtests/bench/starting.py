@@ -4,7 +4,7 @@ import http.client
 import time
 from dataclasses import dataclass
 
-from loadtests.bench import jobs, models
+from loadtests.bench import jobs, measure, models
 from loadtests.bench.crew import Crew
 from loadtests.bench.processes import Child
 from loadtests.bench.systems import CHAT_PATH, Site, System
@@ -75,7 +75,7 @@ def _wait(system: System, child: Child, endpoint: jobs.Endpoint) -> None:
         ready = ready or _is_ready(endpoint.port, system.ready_path or "/")
         if ready and (problem := find_answer_problem(endpoint)) is None:
             return
-        time.sleep(_PAUSE_S)
+        measure.pause(_PAUSE_S)
     raise NotReady(f"{system.name}: {problem}\n{child.last_words()}")
 
 

@@ -34,9 +34,9 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class CrowdShape:
-    """How many paced streams at once, how far apart their chunks, how long until all have begun.
+    """How many paced streams, how far apart their chunks, how long until all have begun.
 
-    The shape is what a system still keeps up with on two slow processors: past that, queues are measured.
+    It is what a system keeps up with on two slow processors: past that, queues are measured.
     """
 
     streams: int
@@ -160,7 +160,7 @@ def _portkey_command(site: Site) -> Command:
         "net.Server.prototype.listen = function (port, host, ...rest) {\n"
         "  return listen.call(this, port, '127.0.0.1', ...rest); };\n"
     )
-    argv = ["node", "--require", str(preload), str(_portkey_program())]
+    argv = [shutil.which("node") or "node", "--require", str(preload), str(_portkey_program())]
     argv += [f"--port={site.port}", "--headless"]
     env = base_environment(site.folder) | {"NODE_ENV": "production"}
     return Command(argv, env, site.folder)
@@ -212,7 +212,9 @@ http {{
   access_log access.log; client_body_buffer_size 1m; keepalive_requests 1000000;
   client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
   uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-  upstream bench {{ server 127.0.0.1:{site.upstream_port}; keepalive 256; keepalive_requests 1000000; }}
+  upstream bench {{
+    server 127.0.0.1:{site.upstream_port}; keepalive 256; keepalive_requests 1000000;
+  }}
   map $http_authorization $known {{ default 0; "Bearer {key}" 1; }}
   server {{
     listen 127.0.0.1:{site.port} backlog=4096;
@@ -244,7 +246,7 @@ SYSTEMS: dict[str, System] = {
             write_command=_litellm_command,
             find_version=_litellm_version,
             headers=_keyed,
-            crowd=CrowdShape(streams=100, interval_ms=100, opening_s=2.2),
+            crowd=CrowdShape(streams=100, interval_ms=100, opening_s=2.5),
         ),
         System(
             name="portkey",

@@ -112,7 +112,7 @@ class EventReader:
         self._rest = b""
 
     def feed(self, body: bytes) -> list[bytes]:
-        """Take body bytes; returns the data of each event that they complete; comments are dropped."""
+        """Take body bytes; returns the data of the events that they complete, without comments."""
         text = self._rest + body if self._rest else body
         if b"\r" in text:
             text = text.replace(b"\r\n", b"\n")

@@ -1,4 +1,4 @@
-"""The benchmark's own two processes, the fake upstream and the load generator, seen from the runner."""
+"""The benchmark's own two processes, fake upstream and load generator, seen from the runner."""
 
 import json
 import select
@@ -50,6 +50,9 @@ class _Worker:
     ) -> None:
         """End the process."""
         stop(self._process)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
 
     def _write_line(self, line: bytes) -> None:
         if self._process.stdin is None:

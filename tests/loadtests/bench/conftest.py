@@ -1,4 +1,4 @@
-"""What the tests of the benchmark share: a fake upstream and a scripted server, each in a thread."""
+"""What the benchmark's tests share: a fake upstream and a scripted server, each in a thread."""
 
 import os
 import socket
@@ -30,7 +30,7 @@ def upstream() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """A function that serves one connection with scripted replies, one a request; returns its port."""
+    """A function that serves one connection with scripted replies; returns its port."""
     threads = []
 
     def answer(listener: socket.socket, replies: list[bytes]) -> None:

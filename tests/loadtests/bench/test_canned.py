@@ -1,4 +1,4 @@
-"""Tests of the canned answers: they must conform, or every gateway would be measured repairing them."""
+"""Tests of the canned answers: they conform, or gateways would be measured repairing them."""
 
 import json
 
@@ -30,7 +30,9 @@ def test_stream_has_role_content_finish_and_done_in_this_order() -> None:
     choices = [chunk["choices"][0] for chunk in parsed]
     assert done == "[DONE]"
     assert choices[0]["delta"] == {"role": "assistant", "content": ""}
-    assert [choice["delta"]["content"] for choice in choices[1:4]] == [f"{number:05d}@{7:019d} " for number in range(3)]
+    assert [choice["delta"]["content"] for choice in choices[1:4]] == [
+        f"{number:05d}@{7:019d} " for number in range(3)
+    ]
     assert (choices[4]["delta"], choices[4]["finish_reason"]) == ({}, "stop")
     assert len({chunk["id"] for chunk in parsed}) == 1
     assert {chunk["object"] for chunk in parsed} == {"chat.completion.chunk"}

@@ -23,7 +23,9 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         (["--env", "NAME"], "--env wants NAME=VALUE"),
     ],
 )
-def test_wrong_usage_says_what_is_right(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_says_what_is_right(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit 2 and a line that helps."""
     with pytest.raises(SystemExit) as exit_info:
         cli.main(arguments)

@@ -23,7 +23,9 @@ def test_request_has_the_wanted_length_and_headers(closed_loop: Callable[..., Cl
     assert len(json.loads(body)["messages"][1]["content"]) == 20_000
 
 
-def test_connection_is_used_again(upstream: FakeUpstream, closed_loop: Callable[..., ClosedLoop]) -> None:
+def test_connection_is_used_again(
+    upstream: FakeUpstream, closed_loop: Callable[..., ClosedLoop]
+) -> None:
     """An answered client is idle, the next request takes it."""
     crew = Crew(closed_loop(upstream.port))
     crew.send()

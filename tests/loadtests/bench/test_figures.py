@@ -5,7 +5,9 @@ import pytest
 from loadtests.bench.figures import find_median, find_ratio, percentile
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.0, 1.0), (0.5, 50.0), (0.99, 99.0), (0.991, 100.0), (1.0, 100.0)])
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.0, 1.0), (0.5, 50.0), (0.99, 99.0), (0.991, 100.0), (1.0, 100.0)]
+)
 def test_percentile_is_a_value_that_occurred(share: float, expected: float) -> None:
     """Nearest rank: nothing is interpolated."""
     assert percentile([float(value) for value in range(100, 0, -1)], share) == expected

@@ -22,7 +22,9 @@ def test_gates_name_metrics_and_systems_that_exist(gate: Gate) -> None:
     assert gate.stretch < gate.limit
 
 
-@pytest.mark.parametrize(("value", "state"), [(349.0, State.PASSED), (350.0, State.PASSED), (351.0, State.FAILED)])
+@pytest.mark.parametrize(
+    ("value", "state"), [(349.0, State.PASSED), (350.0, State.PASSED), (351.0, State.FAILED)]
+)
 def test_limit_itself_passes(value: float, state: State) -> None:
     """At most the limit, not less than it."""
     (verdict,) = judge(_results(small_us=value), (Gate("small_us", 350, 180),))

@@ -50,7 +50,4 @@ def test_free_ports_differ() -> None:
 
 
 def _is_gone(pid: int) -> bool:
-    for _ in range(1_000_000):
-        if measure.find_birth(pid) is None:
-            return True
-    return False
+    return any(measure.find_birth(pid) is None for _ in range(1_000_000))

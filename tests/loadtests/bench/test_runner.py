@@ -37,10 +37,11 @@ def _stand_in(name: str, find_missing: object = None, *words: str) -> System:
         find_missing=lambda: None if find_missing is None else str(find_missing),
         write_command=write_command,
         find_version=lambda: "1.0",
-        crowd=CrowdShape(streams=5, interval_ms=5, opening_s=0.2),
+        crowd=CrowdShape(streams=5, interval_ms=5, opening_s=0.6),
     )
 
 
+@pytest.mark.slow
 def test_tiny_run_finds_every_figure_and_goes_on_without_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -34,7 +34,11 @@ def test_all_models_of_a_run_are_known_beforehand(size: Size) -> None:
     """LiteLLM must be told every model, and the fake upstream must understand it."""
     shapes = [system.crowd for system in SYSTEMS.values()]
     known = scenarios.find_models(size, shapes)
-    asked = {scenario.write_job(size, ENDPOINT, shape).model for scenario in SCENARIOS for shape in shapes}
+    asked = {
+        scenario.write_job(size, ENDPOINT, shape).model
+        for scenario in SCENARIOS
+        for shape in shapes
+    }
     asked |= {job.model for job in scenarios.light_warm_up(ENDPOINT)}
     asked |= {job.model for job in scenarios.heavy_warm_up(size, ENDPOINT)}
     asked.add(scenarios.hold_job(size, ENDPOINT).model)

@@ -29,7 +29,9 @@ def test_every_system_is_told_port_and_upstream(system: System, site: Site) -> N
 
 def test_ours_takes_extra_variables(site: Site) -> None:
     """``--env`` reaches ours and nobody else."""
-    with_extra = [name for name, system in SYSTEMS.items() if "GATEWAY_X" in system.write_command(site).env]
+    with_extra = [
+        name for name, system in SYSTEMS.items() if "GATEWAY_X" in system.write_command(site).env
+    ]
     assert with_extra == ["ours"]
 
 
