@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+import orjson
 from gunicorn.http.errors import ParseException
 from marshmallow import Schema
 
@@ -106,19 +107,20 @@ def parse(body: bytes, typed: Typed[F], schema: type[Schema]) -> tuple[F, Member
     if len(body) > STRUCTURE_LIMIT and _structure(body) > STRUCTURE_LIMIT:
         raise BodyTooLarge(f"The JSON has more than {STRUCTURE_LIMIT} brackets and commas.")
     try:
-        if not body.isascii():
-            body.decode()
         members = _members.decode(body)
         fields = typed.decode(body)
+        # The members above were only skimmed: this also reads the numbers and texts inside them,
+        # so that what passes here is JSON to every upstream.
+        document = orjson.loads(body)
     except RecursionError:
         raise _too_deep() from None
     except UnicodeDecodeError:
         raise InvalidRequest("The body is not valid UTF-8.", code="invalid_json") from None
     except msgspec.ValidationError as error:
         raise _explained(body, schema, str(error)) from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, orjson.JSONDecodeError) as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from None
-    if body.count(b"[") + body.count(b"{") > DEPTH_LIMIT and not within_depth(body):
+    if body.count(b"[") + body.count(b"{") > DEPTH_LIMIT and not within_depth(document):
         raise _too_deep()
     if not _has_unique_keys(body, members):
         raise InvalidRequest(
@@ -137,15 +139,15 @@ def _too_deep() -> InvalidRequest:
     )
 
 
-def within_depth(body: bytes) -> bool:
-    """Tell whether a well-formed JSON text stays within the depth limit."""
-    layer: list[Any] = [msgspec.json.decode(body)]
-    for _ in range(DEPTH_LIMIT + 1):
+def within_depth(document: dict[str, Any]) -> bool:
+    """Tell whether a JSON object has at most 64 levels of brackets, its own included."""
+    layer: list[Any] = [document]
+    for _ in range(DEPTH_LIMIT):
         layer = [
             child
             for node in layer
-            if isinstance(node, (dict, list))
             for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, (dict, list))
         ]
         if not layer:
             return True

@@ -65,6 +65,7 @@ class GatewayWorker(GeventWorker):
         self._open: dict[int, int] = {}
         self._idle: dict[Any, float] = {}
         self._made: dict[int, Environments] = {}
+        self._plain_cfg = PlainConfig(self.cfg)
 
     def run(self) -> None:
         """Serve until told to stop."""
@@ -95,7 +96,7 @@ class GatewayWorker(GeventWorker):
 
     def handle_request(self, environments: Environments, req: Any, sock: Any, addr: Any) -> bool:
         """Answer one request; tell whether its connection may carry another."""
-        resp = Answer(req, sock, self.cfg)
+        resp = Answer(req, sock, self._plain_cfg)
         environ = environments.of(req, sock, addr)
         environ["gateway.force_close"] = resp.force_close
         if not self.alive:
@@ -139,7 +140,7 @@ class GatewayWorker(GeventWorker):
         drain_in(max(self.cfg.graceful_timeout - DRAIN_MARGIN_S, self.cfg.graceful_timeout / 2))
 
     def _serve(self, environments: Environments, client: Any, addr: Any) -> None:
-        parser = get_parser(self.cfg, client, addr)
+        parser = get_parser(self._plain_cfg, client, addr)
         goes_on = True
         while goes_on:
             client.settimeout(
@@ -190,6 +191,20 @@ class GatewayWorker(GeventWorker):
             _linger(client)
         except OSError:
             self.log.debug("the client did not wait for its error")
+
+
+class PlainConfig:
+    """gunicorn's settings as plain attributes.
+
+    Its own object runs Python code for each look-up, and its parser makes some twenty a request.
+    """
+
+    def __init__(self, cfg: Any) -> None:
+        self._cfg = cfg
+        self.__dict__.update({name: setting.get() for name, setting in cfg.settings.items()})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cfg, name)
 
 
 def _linger(sock: Any) -> None:
