@@ -51,6 +51,8 @@ def create_app(settings: Settings, parts: Parts | None = None) -> Flask:
     parts = parts or Parts()
     load_folder("gateway.routing.policies")
     app = Flask("gateway", static_folder=None)
+    # A doubled slash is another address; a redirect would repeat the Host header of the request.
+    app.url_map.merge_slashes = False
     log = parts.log or Log(settings.web.log_level)
     metrics = parts.metrics or Metrics()
     backends = parts.backends
@@ -99,7 +101,10 @@ def stop(app: Flask) -> None:
 
 def _backends(settings: Settings) -> list[Backend]:
     resolver = Resolver()
-    tls: Any = tls_context(settings.backends)
+    urls = [backend_for(upstream.url).http_url(upstream.url) for upstream in settings.upstreams]
+    # Reading the certificate authorities takes longer than all other steps of a start together.
+    needs_tls = any(url and url.lower().startswith("https:") for url in urls)
+    tls: Any = tls_context(settings.backends) if needs_tls else None
     return [_backend(upstream, resolver, tls) for upstream in settings.upstreams]
 
 

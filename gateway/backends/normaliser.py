@@ -16,7 +16,7 @@ from gateway.backends.chunks import ChatChoice, CompletionChoice, size_bytes
 from gateway.backends.refusals import in_band
 from gateway.kernel.call import Call, Kind, Usage
 from gateway.kernel.clock import unix_seconds
-from gateway.kernel.errors import UpstreamCut, UpstreamInvalid
+from gateway.kernel.errors import UpstreamCut, UpstreamError, UpstreamInvalid
 from gateway.kernel.ids import new_id
 from gateway.kernel.sse import DONE, SseParser, frame
 from gateway.kernel.tokens import estimate
@@ -60,6 +60,8 @@ class Normaliser:
         has_content: Whether anything was heard that a reader would see.
         finished: Whether every choice that began has ended with a finish reason.
         done: Whether the stream was closed with ``[DONE]``; nothing may follow.
+        failure: What broke the stream behind content of the same block: to be raised once that
+            content is on its way, so that a failure looks the same however its bytes were cut.
         usage: What the upstream reported.
 
     Args:
@@ -85,6 +87,7 @@ class Normaliser:
         self.has_content = False
         self.finished = False
         self.done = False
+        self.failure: UpstreamError | None = None
         self.usage: Usage | None = None
 
     def feed(self, block: bytes) -> bytes:
@@ -107,7 +110,7 @@ class Normaliser:
         """
         if self.done:
             return b""
-        return self._pass(self._parser.finish()) + self._end()
+        return self._pass([*self._parser.finish(), b"[DONE]"])
 
     def settled_usage(self) -> Usage:
         """Return the tokens of this stream, counted by ourselves when the upstream did not."""
@@ -118,31 +121,40 @@ class Normaliser:
         )
 
     def _pass(self, events: list[bytes]) -> bytes:
-        out = []
-        for data in events:
-            if self.done:
-                break
-            if data == b"[DONE]" or data.strip() == b"[DONE]":
-                out.append(self._end())
-            else:
-                out.append(self._event(data))
+        out: list[bytes] = []
+        try:
+            for data in events:
+                if self.done:
+                    break
+                if data == b"[DONE]" or data.strip() == b"[DONE]":
+                    out.append(self._end())
+                elif data:  # empty data is no event
+                    out.append(self._event(data))
+        except UpstreamError as error:
+            if not self.has_content or not any(out):
+                raise
+            self.failure = error
         return b"".join(out)
 
     def _event(self, data: bytes) -> bytes:
+        if b"\n" in data:  # several data lines; between JSON's tokens a space says the same
+            data = data.replace(b"\n", b" ")
         try:
             if not data.isascii():
                 data.decode()  # msgspec does not look into the members it skips
             chunk = _chunk.decode(data)
         except msgspec.ValidationError:
-            return self._repair(data)
+            chunk = None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise _invalid_stream() from None
-        if self._rename is not None and data.count(self._rename[0]) != 1:
-            return self._repair(data)
-        if self._conforms(chunk):
+        nameable = self._rename is None or data.count(self._rename[0]) == 1
+        if chunk is not None and nameable and self._conforms(chunk):
             named = data if self._rename is None else data.replace(*self._rename)
             return b"data: " + named + b"\n\n"
-        return self._repair(data)
+        try:
+            return self._repair(data)
+        except orjson.JSONEncodeError:  # nested deeper than can be written
+            raise _invalid_stream() from None
 
     def _conforms(self, chunk: _Chunk) -> bool:
         """Tell whether a plain content event of a running stream may pass as it is."""
@@ -288,7 +300,7 @@ class Normaliser:
             return frame(self._usage_event) + DONE
         last = {
             "id": self._id, "object": self._object, "created": self._created, "model": self._model,
-            "choices": [], "usage": self.settled_usage().as_json() | self._usage_said,
+            "choices": [], "usage": usage_json(self.settled_usage(), self._usage_said),
         }  # fmt: skip
         return frame(orjson.dumps(last)) + DONE
 
@@ -302,6 +314,11 @@ def usage_of(reported: Any) -> Usage | None:
         return None
     prompt, completion = (count if isinstance(count, int) and count >= 0 else 0 for count in counts)
     return Usage(prompt, completion)
+
+
+def usage_json(usage: Usage, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return OpenAI's usage object with whatever else the upstream said in its own."""
+    return usage.as_json() | {name: value for name, value in said.items() if value is not None}
 
 
 def _event_of(data: bytes) -> dict[str, Any]:

@@ -118,7 +118,8 @@ class OpenAICompatible(Backend):
         response = self.pool.request(
             head, self.body_for(call, model), wait, call.deadline, patient=not call.stream
         )
-        if response.status == _OK and "content-encoding" not in response.headers:
+        is_plain = response.headers.get("content-encoding", "identity") == "identity"
+        if response.status == _OK and is_plain:
             return response
         try:
             if response.status == _OK:

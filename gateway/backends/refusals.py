@@ -22,6 +22,8 @@ from gateway.kernel.errors import (
 
 RETRY_AFTER_LIMIT_S = 120.0
 _MESSAGE_LIMIT = 500
+_READ_LIMIT = 1_000
+"""The patterns look no further: 64 KB of ``a.a.a.`` would hold the hub for half a minute."""
 _REDIRECTS = range(300, 400)
 _REJECTIONS = range(400, 500)
 _FAILURES = range(400, 600)
@@ -30,19 +32,24 @@ _NOT_SERVED = frozenset({
     HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED,
 })  # fmt: skip
 _ADDRESS = re.compile(
-    r"(?i)\b[a-z][a-z0-9+.-]*://\S+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\b[\w.-]+:\d{2,5}\b"
+    r"""(?i)\b[a-z][a-z0-9+.-]*://[^\s"'<>),]+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"""
+    r"|\b[\w.-]+:\d{2,5}\b|\[?(?<![\w:])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{1,4}\b(?:\](?::\d+)?)?"
+    r"|\blocalhost\b|\b(?:[\w-]+\.)+(?:local|internal|lan|corp|intranet|svc|com|net|org|io|dev)\b"
 )
 _SECRET = re.compile(
-    r"(?i)\b(?:sk|pk|rk|key|nxs|hf|gsk|xai)[-_][\w*-]{6,}|\bbearer\s+\S+|\beyJ[\w-]+\.[\w.-]+"
+    r"(?i)\b(?:sk|pk|rk|key|nxs|hf|gsk|xai)[-_][\w*-]{6,}"
+    r"""|\bbearer\s+[^\s"'),]+|\beyJ[\w-]+\.[\w.-]+"""
 )
-_PATH = re.compile(r"(?<![\w/])/(?:[\w.-]+/)+[\w.@-]*")
+_PATH = re.compile(r"""(?<![\w/])/(?:[\w.-]+/)+[\w.@-]*|\b[A-Za-z]:\\[^\s"'<>),]+""")
+_HTML = re.compile(r"(?i)<(?:!doctype|/?(?:html|head|body|title|div|p|h\d|br|hr|center|script))\b")
 _CONTEXT = re.compile(
     r"(?i)context[ _-]?(?:length|window|size)|maximum (?:context|prompt|input)"
     r"|too many tokens|prompt is too long"
 )
 _NO_MODEL = re.compile(
     r"(?i)model\b.*\b(?:not (?:found|exist|available|loaded|supported)|unknown|pinned)"
-    r"|unknown model|no such model|not found.*\bmodel\b|pinned to "
+    r"|(?:unknown|invalid) model|no such model|not found.*\bmodel\b|pinned to "
+    r"|cached snapshot folder"
 )
 _POLICY = re.compile(r"(?i)content[ _-]?(?:filter|policy|management)")
 
@@ -84,7 +91,8 @@ def classify(
 
 
 def _rejected(status: int, message: str, code: str | None, param: str | None) -> UpstreamError:
-    text = f"{code or ''} {message}"
+    text = f"{code or ''} {message}"[:_READ_LIMIT]
+    param = scrub(param or "") or None
     shown = scrub(message) or f"The upstream refused the request with status {status}."
     if _CONTEXT.search(text):
         return UpstreamRejected(shown, status=400, code="context_length_exceeded", param=param)
@@ -97,7 +105,7 @@ def _rejected(status: int, message: str, code: str | None, param: str | None) ->
             "The upstream does not serve this endpoint; check its configured URL.",
             details={"upstream_status": status},
         )
-    return UpstreamRejected(shown, status=status, code=scrub(code) if code else None, param=param)
+    return UpstreamRejected(shown, status=status, code=scrub(code or "") or None, param=param)
 
 
 def in_band(error: Any) -> UpstreamError:
@@ -117,7 +125,13 @@ def in_band(error: Any) -> UpstreamError:
 
 
 def scrub(text: str) -> str:
-    """Return a message without addresses, credentials and paths, at most 500 characters."""
+    """Return a message without addresses, credentials and paths, at most 500 characters.
+
+    Nothing is left of an HTML page.
+    """
+    text = text[:_READ_LIMIT]
+    if _HTML.search(text):
+        return ""
     for pattern, word in ((_SECRET, "[secret]"), (_ADDRESS, "[address]"), (_PATH, "[path]")):
         text = pattern.sub(word, text)
     text = " ".join(text.split())
@@ -169,11 +183,12 @@ def _from_error(error: Any) -> tuple[str, str | None, str | None]:
     if not isinstance(error, dict):
         return "", None, None
     message = error.get("message") or error.get("msg") or ""
-    code = error.get("code") or error.get("type")
+    names = (error.get("code"), error.get("type"))
+    code = next((name for name in names if name and isinstance(name, str)), None)
     param = error.get("param")
     return (
         message if isinstance(message, str) else "",
-        code if isinstance(code, str) else None,
+        code,
         param if isinstance(param, str) else None,
     )
 

@@ -17,7 +17,7 @@ from gateway.backends.chunks import (
     size_bytes,
     spoken_bytes,
 )
-from gateway.backends.normaliser import usage_of
+from gateway.backends.normaliser import usage_json, usage_of
 from gateway.backends.refusals import in_band
 from gateway.kernel.call import Call, Kind, Reply, Usage
 from gateway.kernel.clock import unix_seconds
@@ -130,9 +130,9 @@ def _repaired(body: bytes, call: Call, upstream_model: str) -> Reply:
         "created": _whole(document.get("created")),
         "model": named,
         "choices": choices,
-        "usage": usage.as_json() | (said if isinstance(said, dict) and not usage.estimated else {}),
+        "usage": usage_json(usage, said if isinstance(said, dict) and not usage.estimated else {}),
     }
-    return Reply(orjson.dumps(fixed | {k: v for k, v in document.items() if k not in fixed}), usage)
+    return Reply(_joined(fixed, document), usage)
 
 
 def _repair_choice(choice: dict[str, Any], place: int, kind: Kind) -> int:
@@ -148,18 +148,20 @@ def _repair_choice(choice: dict[str, Any], place: int, kind: Kind) -> int:
     message = choice.get("message")
     if not isinstance(message, dict):
         raise UpstreamInvalid("The upstream's answer has a choice without a message.")
-    tools = ToolCalls()
     calls = message.get("tool_calls")
-    if isinstance(calls, list) and calls:
-        tools.repair(calls)
-        for tool_call in calls:
-            # ``index`` belongs to streams; strict clients refuse it in a finished answer.
+    called = [item for item in calls if isinstance(item, dict)] if isinstance(calls, list) else []
+    if called:
+        message["tool_calls"] = called
+        for tool_call in called:
+            # Each item is a call of its own, whatever its id or index says. ``index`` belongs to
+            # streams; strict clients refuse it in a finished answer.
+            ToolCalls().repair([tool_call])
             tool_call.pop("index", None)
         message.pop("function_call", None)
     message["role"] = "assistant"
     message.setdefault("content", None)
     choice["finish_reason"] = finish_reason_of(
-        choice.get("finish_reason") or "stop", called_tools=tools.any()
+        choice.get("finish_reason") or "stop", called_tools=bool(called)
     )
     return spoken_bytes(message)
 
@@ -201,7 +203,7 @@ def embeddings_reply(body: bytes, call: Call, upstream_model: str) -> Reply:
         else heard,
         "usage": shown | (said if isinstance(said, dict) and counted else {}),
     }
-    return Reply(orjson.dumps(fixed | {k: v for k, v in document.items() if k not in fixed}), usage)
+    return Reply(_joined(fixed, document), usage)
 
 
 def encoded(vector: Any, *, as_base64: bool) -> Any:
@@ -214,7 +216,10 @@ def encoded(vector: Any, *, as_base64: bool) -> Any:
         vector = vector[0]
     try:
         if isinstance(vector, str):
-            return vector if as_base64 else _floats(base64.b64decode(vector, validate=True))
+            raw = base64.b64decode(vector, validate=True)
+            if not raw or len(raw) % 4:
+                raise ValueError
+            return vector if as_base64 else _floats(raw)
         if not isinstance(vector, list) or not vector:
             raise TypeError
         numbers = array("f", vector)
@@ -235,6 +240,14 @@ def _floats(raw: bytes) -> list[float]:
     if sys.byteorder == "big":
         numbers.byteswap()
     return numbers.tolist()
+
+
+def _joined(fixed: dict[str, Any], document: dict[str, Any]) -> bytes:
+    """Return the repaired members as JSON, with the others the upstream sent."""
+    try:
+        return orjson.dumps(fixed | {k: v for k, v in document.items() if k not in fixed})
+    except orjson.JSONEncodeError:
+        raise UpstreamInvalid("The upstream's answer is nested too deep.") from None
 
 
 def json_object(body: bytes) -> dict[str, Any]:

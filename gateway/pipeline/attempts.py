@@ -95,6 +95,8 @@ class Attempts:
                 elif held:
                     out, held = held + out, b""
                 yield out
+                if normaliser.failure is not None:
+                    raise normaliser.failure
                 if normaliser.done:
                     return
         except UpstreamError:
@@ -104,6 +106,8 @@ class Attempts:
         finally:
             source.close()  # type: ignore[attr-defined]  # backends' streams are generators
         yield held + normaliser.finish()
+        if normaliser.failure is not None and not normaliser.finished:
+            raise normaliser.failure
 
     def _begin(self, target: Target) -> Backend:
         self.target = target

@@ -63,6 +63,7 @@ class Edge:
                 return self._through_flask(incoming, start_response)
         except BaseException:
             self.in_flight -= 1
+            incoming.close()
             raise
         headers = self._headers(incoming, answer.headers)
         return self._send(incoming, Outgoing(answer.status, headers, answer.body), start_response)
@@ -89,7 +90,7 @@ class Edge:
         self, incoming: Incoming, answer: Outgoing, start_response: StartResponse
     ) -> Iterable[bytes]:
         status, body = answer.status, answer.body
-        if isinstance(body, tuple):
+        if isinstance(body, tuple) and status != HTTPStatus.NO_CONTENT:
             answer.headers.append(("Content-Length", str(sum(map(len, body)))))
         start_response(_STATUS_LINES.get(status, f"{status} Unknown"), answer.headers)
         if isinstance(body, tuple):
@@ -155,11 +156,7 @@ class Edge:
             status = int(line[:3])
             return start_response(line, self._headers(incoming, headers), exc_info)
 
-        try:
-            body = self._inner(incoming.environ, start)
-        except BaseException:
-            self.in_flight -= 1
-            raise
+        body = self._inner(incoming.environ, start)
         return _Finishing(body, lambda: self._finish(incoming, status))
 
     def _from_flask(self, error: Exception) -> Response:

@@ -30,7 +30,10 @@ def _from_werkzeug(error: HTTPException) -> GatewayError:
         return NotFound("Nothing is served at this address; GET / lists what is.")
     if status == MethodNotAllowed.status:
         allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
-        return MethodNotAllowed(f"This address does not take that method; it takes {allowed}.")
+        return MethodNotAllowed(
+            f"This address does not take that method; it takes {allowed}.",
+            details={"allowed": allowed},
+        )
     if status < 500:  # noqa: PLR2004  # the border between the caller's mistakes and ours
         refusal = InvalidRequest(error.description or error.name)
         refusal.status = status
@@ -43,6 +46,8 @@ def headers_of(error: GatewayError) -> Headers:
     headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
     if error.status == AuthError.status:
         headers.append(("WWW-Authenticate", "Bearer"))
+    if error.status == MethodNotAllowed.status and error.details:
+        headers.append(("Allow", error.details["allowed"]))
     if error.should_retry is not None:
         headers.append(("x-should-retry", "true" if error.should_retry else "false"))
     if error.retry_after_s is not None:

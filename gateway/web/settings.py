@@ -117,11 +117,8 @@ def problems_of(settings: WebSettings) -> list[str]:
             "GATEWAY_MAX_IN_FLIGHT must be smaller than GATEWAY_WORKER_CONNECTIONS, "
             "or a full worker cannot say that it is full"
         )
-    if (
-        settings.port == settings.observability_port
-        and settings.host == settings.observability_host
-    ):
+    if settings.port == settings.observability_port:
         problems.append(
-            "GATEWAY_PORT and OBSERVABILITY_PORT are the same address; give each its own port"
+            "GATEWAY_PORT and OBSERVABILITY_PORT are the same; only the port tells requests apart"
         )
     return problems
