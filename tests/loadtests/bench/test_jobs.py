@@ -13,7 +13,9 @@ ENDPOINT = jobs.Endpoint(8800, "/v1/chat/completions", {"X-API-Key": "k"}, 42)
     [
         jobs.ClosedLoop(endpoint=ENDPOINT, model="bench", connections=8, max_s=1.0),
         jobs.OpenLoop(endpoint=ENDPOINT, model="bench", requests_per_s=100, max_s=1.0),
-        jobs.Crowd(endpoint=ENDPOINT, model="bench", stream=True, streams=3, window_s=1.0),
+        jobs.Crowd(
+            endpoint=ENDPOINT, model="bench", stream=True, streams=3, opening_s=1.0, window_s=1.0
+        ),
         jobs.Hold(endpoint=ENDPOINT, model="bench", stream=True, streams=3),
     ],
 )

@@ -49,7 +49,12 @@ def test_crowd_counts_the_chunks_of_its_window(
     """Chunks before the window do not count, streams are seen to their end."""
     endpoint = closed_loop(upstream.port).endpoint
     job = jobs.Crowd(
-        endpoint=endpoint, model=models.paced(90, 5), stream=True, streams=4, window_s=0.03
+        endpoint=endpoint,
+        model=models.paced(90, 5),
+        stream=True,
+        streams=4,
+        opening_s=0.4,
+        window_s=0.03,
     )
     outcome = load.run(job)
     assert outcome.problems == []
@@ -61,7 +66,12 @@ def test_crowd_of_short_streams_is_refused(upstream: FakeUpstream, closed_loop: 
     """A window in which not all streams run would measure something else."""
     endpoint = closed_loop(upstream.port).endpoint
     job = jobs.Crowd(
-        endpoint=endpoint, model=models.paced(2, 5), stream=True, streams=2, window_s=1.0
+        endpoint=endpoint,
+        model=models.paced(2, 5),
+        stream=True,
+        streams=2,
+        opening_s=1.0,
+        window_s=1.0,
     )
     assert load.run(job).problems
 

@@ -13,10 +13,11 @@ from loadtests.bench.scenarios import Size
 from loadtests.bench.systems import REPOSITORY, SYSTEMS, CrowdShape, Site, System
 
 TINY = Size(
-    rounds=1,
     starts=1,
     closed_s=0.02,
+    small_rounds=1,
     prompt_rounds=1,
+    burst_rounds=1,
     open_s=0.05,
     open_rounds=1,
     crowd_window_s=0.05,
@@ -37,7 +38,7 @@ def _stand_in(name: str, find_missing: object = None, *words: str) -> System:
         find_missing=lambda: None if find_missing is None else str(find_missing),
         write_command=write_command,
         find_version=lambda: "1.0",
-        crowd=CrowdShape(streams=5, interval_ms=5, opening_s=0.6),
+        crowd=CrowdShape(streams=5, interval_ms=5, opening_s=1.0),
     )
 
 

@@ -1,0 +1,1 @@
+"""The documents of this project, and the script that writes those made from the code."""

@@ -1,0 +1,29 @@
+"""How large each system test runs: ``quick`` with every ``make test``, ``full`` nightly and before a release."""
+
+import os
+
+SIZES: dict[str, tuple[int, int]] = {
+    # name: (quick, full)
+    "T04 limit bytes": (100_000, 20_971_520),
+    "T05 nesting": (100_000, 1_000_000),
+    "T05 objects": (1_000_000, 3_000_000),
+    "T06 slow headers": (50, 1_000),
+    "T06 slow bodies": (50, 1_000),
+    "T06 slow readers": (10, 200),
+    "T06 normal requests": (150, 2_000),
+    "T07 worker connections": (100, 2_000),
+    "T46 bomb megabytes": (64, 512),
+    "T46 header megabytes": (10, 100),
+    "T57 kills": (3, 200),
+    "T59 streams": (200, 200),
+    "T62 clients a phase": (5, 50),
+    "T64 requests": (100, 3_000),
+    "slow streams at once": (200, 1_000),
+    "first starts that race": (6, 20),
+}
+FULL = os.environ.get("GATEWAY_TEST_SIZE") == "full"
+
+
+def size_of(name: str) -> int:
+    """Return the size that was chosen by ``GATEWAY_TEST_SIZE``."""
+    return SIZES[name][FULL]
