@@ -30,7 +30,7 @@ from gateway.usage.metrics import Metrics
 from gateway.usage.observer import RequestObserver
 from gateway.usage.sampler import Sampler
 from gateway.web.edge import Edge
-from gateway.web.endpoint import Guard, endpoints_of
+from gateway.web.endpoint import AnyPath, Guard, endpoints_of
 from gateway.web.services import part_of, provide
 
 SLICES: tuple[Blueprint, ...] = (chat, embeddings, models, metadata, ops)
@@ -53,6 +53,7 @@ def create_app(settings: Settings, parts: Parts | None = None) -> Flask:
     app = Flask("gateway", static_folder=None)
     # A doubled slash is another address; a redirect would repeat the Host header of the request.
     app.url_map.merge_slashes = False
+    app.url_map.converters["path"] = AnyPath
     log = parts.log or Log(settings.web.log_level)
     metrics = parts.metrics or Metrics()
     backends = parts.backends

@@ -23,4 +23,8 @@ def credential_of(incoming: Incoming) -> str:
             "No API key was sent; use 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.",
             code="missing_api_key",
         )
-    return bearer or key
+    found = bearer or key
+    if not found.isascii():
+        # WSGI hands bytes over as Latin-1; the environment's keys were read as UTF-8.
+        return found.encode("latin-1").decode("utf-8", "surrogateescape")
+    return found

@@ -167,9 +167,10 @@ def _connected(address: Address, wait: Wait, until_s: float) -> Any:
     try:
         raw.setblocking(False)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if raw.connect_ex(where) == errno.EINPROGRESS:
+        failed = raw.connect_ex(where)
+        if failed == errno.EINPROGRESS:
             _until_ready(raw, _WRITE, wait, until_s)
-        failed = raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            failed = raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if failed:
             raise OSError(failed, "connect")
     except BaseException:

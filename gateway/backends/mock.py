@@ -258,11 +258,12 @@ def _tool_call(body: dict[str, Any]) -> dict[str, Any] | None:
     tools = body.get("tools")
     if not tools:
         return None
-    function = tools[0].get("function") or {}
+    function = tools[0].get("function")
+    name = function.get("name") if isinstance(function, dict) else None
     return {
         "id": new_id("call"),
         "type": "function",
-        "function": {"name": function.get("name", ""), "arguments": "{}"},
+        "function": {"name": name if isinstance(name, str) else "", "arguments": "{}"},
     }
 
 

@@ -24,7 +24,6 @@ _PATHS = {
     Kind.EMBEDDINGS: b"/api/embed",
 }
 _OK = 200
-_ERROR_LIMIT_BYTES = 65_536
 
 
 @BACKENDS.register("ollama")
@@ -110,7 +109,7 @@ class Ollama(Backend):
         if response.status == _OK:
             return response
         try:
-            raise refusal_of(response.status, response.headers, response.read(_ERROR_LIMIT_BYTES))
+            raise refusal_of(response.status, response.headers, response.read_refusal())
         finally:
             response.close()
 

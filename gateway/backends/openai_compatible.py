@@ -20,7 +20,7 @@ PATHS = {
     Kind.EMBEDDINGS: "/embeddings",
 }
 _OK = 200
-_ERROR_LIMIT_BYTES = 65_536
+_ENDS = (b"data: [DONE]\n\n", b"data: [DONE]\r\n\r\n")
 _USAGE_WANTED = msgspec.Raw(b'{"include_usage":true}')
 
 
@@ -73,14 +73,17 @@ class OpenAICompatible(Backend):
     def stream(self, call: Call, model: str, wait: Wait, beat_s: float) -> Iterator[bytes]:
         """Yield the upstream's own bytes; see ``Backend.stream``."""
         response = self._send(call, model, wait)
+        last = b""
         try:
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
                 raise UpstreamInvalid(
                     "The upstream answered a streamed request without an event stream."
                 )
-            yield from response.blocks(beat_s)
+            for block in response.blocks(beat_s):
+                last = block or last
+                yield block
         finally:
-            response.close()
+            response.close(ending=last.endswith(_ENDS))
 
     def probe(self) -> Probe:
         """Return the address of the model list."""
@@ -126,15 +129,9 @@ class OpenAICompatible(Backend):
                 raise UpstreamInvalid(
                     "The upstream compressed its answer although it was asked not to."
                 )
-            raise refusal_of(response.status, response.headers, _error_body(response))
+            raise refusal_of(response.status, response.headers, response.read_refusal())
         finally:
             response.close()
-
-
-def _error_body(response: Response) -> bytes:
-    if response.headers.get("content-encoding", "identity") != "identity":
-        return b""
-    return response.read(_ERROR_LIMIT_BYTES)
 
 
 def _with_usage(options: Any) -> Any:

@@ -6,13 +6,14 @@ known address is used on while a newer answer is awaited.
 """
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import gevent
 from gevent import monkey
 from gevent.threadpool import ThreadPool
 
-from gateway.kernel.clock import monotonic
+from gateway.kernel.clock import Monotonic, monotonic
 from gateway.kernel.errors import UpstreamUnreachable
 from gateway.web.wait import Wait
 
@@ -22,15 +23,21 @@ _getaddrinfo = monkey.get_original("socket", "getaddrinfo")
 
 Address = tuple[int, Any]
 """Address family and what ``connect`` takes."""
+LookUp = Callable[[str, int], list[Address]]
 
 
 class Resolver:
     """Addresses of the configured upstreams.
 
+    Args:
+        look_up: Asks for a name and may block; the system's own way by default.
+
     Shared: One a process; look-ups run in its own threads, the tables belong to the hub's thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, look_up: LookUp | None = None, clock: Monotonic = monotonic) -> None:
+        self._look_up = look_up or _look_up
+        self._clock = clock
         self._pool = ThreadPool(_THREADS)
         self._known: dict[tuple[str, int], tuple[float, list[Address]]] = {}
         self._running: dict[tuple[str, int], Any] = {}
@@ -46,7 +53,7 @@ class Resolver:
             return [literal]
         known = self._known.get((host, port))
         if known is not None:
-            if known[0] < monotonic():
+            if known[0] < self._clock():
                 self._start(host, port)
             return known[1]
         lookup = self._start(host, port)
@@ -69,14 +76,14 @@ class Resolver:
     def _start(self, host: str, port: int) -> Any:
         key = (host, port)
         if key not in self._running:
-            self._running[key] = self._pool.spawn(_look_up, host, port)
+            self._running[key] = self._pool.spawn(self._look_up, host, port)
             self._running[key].rawlink(lambda done: self._learn(key, done))
         return self._running[key]
 
     def _learn(self, key: tuple[str, int], done: Any) -> None:
         self._running.pop(key, None)
         if done.successful() and done.value:
-            self._known[key] = (monotonic() + FRESH_S, done.value)
+            self._known[key] = (self._clock() + FRESH_S, done.value)
 
 
 def _look_up(host: str, port: int) -> list[Address]:

@@ -27,6 +27,7 @@ from gateway.kernel.errors import (
 )
 from gateway.web.wait import Wait
 
+ERROR_LIMIT_BYTES = 65_536
 HEAD_LIMIT_BYTES = 65_536
 """The parser itself has no cap: 20 MB of one header were swallowed in a test."""
 IDLE_POOL_SIZE = 256
@@ -114,11 +115,30 @@ class Response:
             raise UpstreamCut("The upstream closed the connection inside its answer.")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def close(self) -> None:
-        """Give the connection back if its answer is complete, else close it. Safe to call twice."""
+    def read_refusal(self) -> bytes:
+        """Return the body of a refusal; nothing when it is too large, compressed or cut off.
+
+        The status already tells what the answer means, so a bad body must not hide it.
+
+        Raises:
+            ClientGone: The caller left.
+        """
+        if self.headers.get("content-encoding", "identity") != "identity":
+            return b""
+        try:
+            return self.read(ERROR_LIMIT_BYTES)
+        except UpstreamError:
+            return b""
+
+    def close(self, *, ending: bool = False) -> None:
+        """Give the connection back if its answer is complete, else close it. Safe to call twice.
+
+        Args:
+            ending: The answer ends here, though its last bytes may still be on their way.
+        """
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._pool.give_back(connection)
+            self._pool.give_back(connection, ending=ending)
 
     def _parser(self) -> Parser:
         if self._connection is None:
@@ -200,12 +220,12 @@ class Pool:
                     raise
         return self._exchange(self._connect(wait, deadline), message, wait, deadline, limit_s)
 
-    def give_back(self, connection: Connection) -> None:
+    def give_back(self, connection: Connection, *, ending: bool = False) -> None:
         """Keep a connection whose answer is complete (or about to be), close any other."""
         parser = connection.parser
         reusable = parser.headers_complete and not parser.parser_failed()
         if reusable and not parser.complete:
-            reusable = connection.is_alive()
+            reusable = connection.is_alive() or (ending and not parser.parser_failed())
         if reusable and parser.should_keep_alive() and len(self._idle) < IDLE_POOL_SIZE:
             self._idle.append(connection)
         else:

@@ -32,9 +32,10 @@ def configured(
         if url or (routing.default_upstream == name and name not in urls):
             urls.setdefault(name, _native(name, url or usual))
     keys = dict(_pairs(routing.upstream_api_keys, "GATEWAY_UPSTREAM_API_KEYS", problems))
+    # By its place, not by its name: where the name was forgotten, that is half of the key.
     problems.extend(
-        f"GATEWAY_UPSTREAM_API_KEYS: {unknown('upstream', name, urls)}"
-        for name in keys
+        f"GATEWAY_UPSTREAM_API_KEYS: entry {place} names no upstream (known: {', '.join(urls)})"
+        for place, name in enumerate(keys, 1)
         if name not in urls
     )
     upstreams = [
@@ -110,9 +111,9 @@ def _url_problem(url: str) -> str:
 
 
 def _pairs(text: str, variable: str, problems: list[str]) -> Iterator[tuple[str, str]]:
-    for entry in text.split(";"):
+    for place, entry in enumerate(text.split(";"), 1):
         name, equals, value = (part.strip() for part in entry.partition("="))
         if equals and name and value:
             yield name, value
         elif entry.strip():
-            problems.append(f"{variable}: entry {name!r} is not of the form name=value")
+            problems.append(f"{variable}: entry {place} is not of the form name=value")

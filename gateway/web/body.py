@@ -49,6 +49,9 @@ def read_body(incoming: Incoming, settings: WebSettings) -> bytes:
     if not declared.isdecimal() or int(declared) > limit:
         incoming.hang_up()
         raise _too_large(limit)
+    if environ.get("HTTP_TRANSFER_ENCODING", "chunked").lower() != "chunked":
+        incoming.hang_up()
+        raise InvalidRequest("Of transfer codings only 'chunked' is understood.", code="bad_chunks")
     with Arrival(environ.get("gunicorn.socket"), settings.body_timeout_s) as arrival:
         try:
             body = _read_all(environ["wsgi.input"], limit)

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from flask import Blueprint, Flask, Response, request
 from marshmallow import Schema
+from werkzeug.routing import PathConverter
 
 from gateway.web.incoming import Incoming, Outgoing
 
@@ -14,6 +15,13 @@ PUBLIC = "public"
 """The scope of endpoints that need no credential; each is on a reviewed list (tests/rules)."""
 INCOMING = "gateway.incoming"
 """Where the edge leaves the request in the WSGI environment."""
+
+
+class AnyPath(PathConverter):
+    """The rest of an address, even if it begins with a slash: some models are named by a path."""
+
+    regex = ".+?"
+    part_isolating = False
 
 
 class Guard(Protocol):

@@ -171,20 +171,25 @@ class Arrival:
         late: Whether the time ran out; the reader then finds the connection's end.
     """
 
-    __slots__ = ("_client", "_ends_at_s", "late")
+    __slots__ = ("_client", "_ends_at_s", "_timeout_s", "late")
 
     def __init__(self, client: Any, seconds: float) -> None:
         self._client = client
+        self._timeout_s: float | None = None
         self._ends_at_s = monotonic() + seconds
         self.late = False
 
     def __enter__(self) -> Self:
         if self._client is not None:
+            # The socket's own time-out is for writing; here it would end a mere pause.
+            self._timeout_s = self._client.gettimeout()
+            self._client.settimeout(None)
             _sweeper_of(gevent.get_hub()).arriving.add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._client is not None:
+            self._client.settimeout(self._timeout_s)
             _sweeper_of(gevent.get_hub()).arriving.discard(self)
 
     def tick(self, now_s: float) -> None:

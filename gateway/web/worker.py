@@ -8,6 +8,7 @@ itself, because gunicorn's SIGKILL would beat every ``finally``.
 
 import errno
 import socket
+import struct
 from collections.abc import Iterable
 from typing import Any
 
@@ -35,7 +36,8 @@ RESERVE = 64
 """Places kept for telling callers that all others are taken."""
 DRAIN_MARGIN_S = 5.0
 """Streams are ended this long before gunicorn's SIGKILL."""
-_LINGER_BYTES = 4_194_304
+_LINGER_BYTES = 67_108_864
+"""Three times the usual MAX_REQUEST_BYTES and more: its 413 must outrun the client's sending."""
 _LINGER_S = 1.0
 _SWEEP_S = 0.5
 _STATUS_OF = {
@@ -106,6 +108,10 @@ class GatewayWorker(GeventWorker):
             for block in body:
                 resp.write(block)
             resp.close()
+        except TimeoutError:
+            # A FIN would wait for ever behind the bytes that nobody reads.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            raise
         except OSError:
             raise
         except Exception:
@@ -141,14 +147,19 @@ class GatewayWorker(GeventWorker):
 
     def _serve(self, environments: Environments, client: Any, addr: Any) -> None:
         parser = get_parser(self._plain_cfg, client, addr)
-        goes_on = True
+        req, goes_on = None, True
         while goes_on:
-            client.settimeout(
-                None
-            )  # the sweeper watches this wait, cheaper than a timer of its own
+            # The sweeper watches this wait, cheaper than a timer of its own.
+            client.settimeout(None)
             self._idle[client] = monotonic()
             try:
                 req = next(parser)
+            except ParseException:
+                if req is None or not req.body.failed:
+                    raise
+                # The rest of a body whose request was answered already: no second answer for it.
+                _linger(client)
+                return
             finally:
                 del self._idle[client]
             goes_on = self.handle_request(environments, req, client, addr)

@@ -51,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not hasattr(os, "sched_getaffinity"):
         sys.stderr.write("the benchmark reads Linux's /proc: run it on Linux or in a container\n")
         return NOTHING_MEASURED
+    machine_now = machine.describe()
     try:
         results = _measure(options)
     except KeyboardInterrupt:
@@ -58,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     except WorkerFailed as exc:
         sys.stderr.write(f"nothing measured: {exc}\n")
         return NOTHING_MEASURED
-    return _publish(chosen, results)
+    return _publish(chosen, results, machine_now)
 
 
 def _measure(options: Options) -> Results:
@@ -72,13 +73,13 @@ def _measure(options: Options) -> Results:
         return Comparison(options, Path(folder), gateway).run()
 
 
-def _publish(chosen: argparse.Namespace, results: Results) -> int:
+def _publish(chosen: argparse.Namespace, results: Results, machine_then: str) -> int:
     verdicts = gates.judge(results)
     size = " --quick" if chosen.quick else ""
     text = report.render(
         results,
         verdicts,
-        machine=machine.describe(),
+        machine=machine_then,
         command=f"python -m loadtests.bench{size}",
     )
     sys.stdout.write(text)

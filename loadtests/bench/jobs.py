@@ -44,9 +44,13 @@ class OpenLoop(Job, frozen=True, tag=True, kw_only=True):
 
 
 class Crowd(Job, frozen=True, tag=True, kw_only=True):
-    """Many paced streams at once; processor time is taken in a window in which all of them run."""
+    """Many paced streams at once; processor time is taken in a window in which all of them run.
+
+    They must have begun within ``opening_s``: the window lies before the planned end of the first.
+    """
 
     streams: int
+    opening_s: float
     window_s: float
 
 

@@ -159,6 +159,9 @@ def _run_crowd(job: jobs.Crowd, crew: Crew, meter: _Meter) -> jobs.Outcome:
     begin_s = time.perf_counter()
     _open_streams(job, crew, tally)
     _let_run(crew, tally, _QUIET_S)
+    opening_s = time.perf_counter() - begin_s
+    if opening_s > job.opening_s and not tally.has_failed():
+        tally.problems.append(f"took {opening_s:.1f} s instead of {job.opening_s} to open all")
     if tally.has_failed():
         return jobs.Outcome(problems=tally.problems)
     before = len(crew.lags_ns)

@@ -10,11 +10,12 @@ _MEMORY_INFO = Path("/proc/meminfo")
 
 
 def describe() -> str:
-    """Describe processor, memory, kernel and Python in one line, without names or paths."""
+    """Describe processor, memory, kernel, Python and load in one line, without names or paths."""
     kernel = ".".join(platform.release().split("-")[0].split(".")[:2])
     return (
         f"{os.cpu_count()} x {_processor()}, {_memory_gb()} GB, "
-        f"{platform.system()} {kernel}, Python {platform.python_version()}"
+        f"{platform.system()} {kernel}, Python {platform.python_version()}, "
+        f"load average {os.getloadavg()[0]:.1f} before the run"
     )
 
 

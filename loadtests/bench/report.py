@@ -1,5 +1,6 @@
 """Writes a run's results as Markdown: to look at, and into a page between its two markers."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ BEGIN = "<!-- bench:begin: written by the benchmark, not by hand -->"
 END = "<!-- bench:end -->"
 
 _NOT_MEASURED = "-"
+_LINE_WIDTH = 110
 _HIGHER_IS_BETTER = "small_rps"
 _EXPLANATION = """\
 CPU is the user and system time of the whole process tree, divided by the answers, each of which was
@@ -74,7 +76,8 @@ def _explain(results: Results) -> str:
         f"{crowd.streams} of {1000 / crowd.interval_ms:g} chunks/s for {name}"
         for name, crowd in ((name, SYSTEMS[name].crowd) for name in results.versions)
     )
-    return _EXPLANATION.format(burst=scenarios.BURST_CHUNKS, crowds=crowds)
+    text = _EXPLANATION.format(burst=scenarios.BURST_CHUNKS, crowds=crowds)
+    return textwrap.fill(text, _LINE_WIDTH)
 
 
 def _figure_table(results: Results) -> str:

@@ -144,9 +144,10 @@ class Comparison:
         )
 
     def _measure_rounds(self, upstream: UpstreamProcess, load: LoadProcess) -> None:
-        for number in range(self._options.size.rounds):
+        size = self._options.size
+        for number in range(max(scenario.find_rounds(size) for scenario in SCENARIOS)):
             for scenario in SCENARIOS:
-                if number >= scenario.find_rounds(self._options.size):
+                if number >= scenario.find_rounds(size):
                     continue
                 names = [*self._running, DIRECT] if scenario.with_direct else [*self._running]
                 for name in self._shuffled(names):

@@ -44,7 +44,7 @@ class CrowdShape:
     opening_s: float
 
 
-FULL_CROWD = CrowdShape(streams=300, interval_ms=25, opening_s=1.0)
+FULL_CROWD = CrowdShape(streams=300, interval_ms=25, opening_s=1.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +246,7 @@ SYSTEMS: dict[str, System] = {
             write_command=_litellm_command,
             find_version=_litellm_version,
             headers=_keyed,
-            crowd=CrowdShape(streams=100, interval_ms=100, opening_s=2.5),
+            crowd=CrowdShape(streams=60, interval_ms=100, opening_s=3.0),
         ),
         System(
             name="portkey",
@@ -255,7 +255,7 @@ SYSTEMS: dict[str, System] = {
             write_command=_portkey_command,
             find_version=_portkey_version,
             headers=_portkey_headers,
-            crowd=CrowdShape(streams=300, interval_ms=50, opening_s=1.3),
+            crowd=CrowdShape(streams=300, interval_ms=50, opening_s=2.5),
         ),
         System(
             name="nginx",

@@ -23,6 +23,8 @@ EMBEDDINGS_FLOATS = "vectors-floats"
 EMBEDDINGS_BASE64 = "vectors-base64"
 EMBEDDINGS_NESTED = "vectors-nested"
 CUT_REPLY, CUT_STREAM, SILENT, DROP = "cut-reply", "cut-stream", "silent", "drop"
+WAIT = "shore_wait"
+"""A request's own field: the headers that a refusal is sent with."""
 STATUSES = (400, 401, 402, 403, 404, 408, 409, 413, 422, 429, 500, 503, 529)
 TEXT = "Small waders run along the shore."
 CREATED = 1_795_000_000
@@ -101,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
             if model.startswith("quirk/"):
                 self._replay(QUIRK_BY_NAME[model.removeprefix("quirk/")])
             elif model.startswith("status-"):
-                self._refuse(int(model.removeprefix("status-")))
+                self._refuse(int(model.removeprefix("status-")), body.get(WAIT))
             elif model in _FAULTS:
                 _FAULTS[model](self)
             elif self.path == "/v1/embeddings":
@@ -147,8 +149,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.write_chunk(b"data: [DONE]\n\n")
         self.wfile.write(b"0\r\n\r\n")
 
-    def _refuse(self, status: int) -> None:
-        headers = {"retry-after-ms": "40"} if status == 429 else None
+    def _refuse(self, status: int, wait: dict[str, str] | None) -> None:
+        headers = wait if wait is not None else {"retry-after-ms": "40"} if status == 429 else None
         error = _error(f"The shore says {status}.", f"shore_{status}", param="messages")
         self.send_json(status, error, headers)
 

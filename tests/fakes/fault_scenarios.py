@@ -204,6 +204,22 @@ def play_ok(exchange: Exchange, words: float = 2) -> None:
 
 
 @scenario
+def play_echo(exchange: Exchange) -> None:
+    """Repeats what it was told last."""
+    text = exchange.asked["messages"][-1]["content"] if exchange.kind == "chat" else exchange.asked["prompt"]
+    if exchange.stream:
+        _stream(exchange, [exchange.event("", first=True), exchange.event(text), *exchange.goodbye()])
+    else:
+        exchange.whole(exchange.document(text))
+
+
+@scenario
+def play_count(exchange: Exchange) -> None:
+    """Answers how many characters it was told last."""
+    exchange.whole(exchange.document(str(len(exchange.asked["messages"][-1]["content"]))))
+
+
+@scenario
 def play_ttft(exchange: Exchange, seconds: float = FOREVER_S) -> None:
     """Says nothing at all for a while."""
     exchange.pause(seconds)

@@ -168,7 +168,16 @@ class Gateway:
 
     def rss_bytes(self) -> int:
         """Return the memory of all workers together."""
-        return sum(_rss_bytes(pid) for pid in self.workers())
+        return sum(_memory_bytes(pid, "VmRSS") for pid in self.workers())
+
+    def peak_bytes(self) -> int:
+        """Return the most memory the workers have held since the peak was forgotten."""
+        return sum(_memory_bytes(pid, "VmHWM") for pid in self.workers())
+
+    def forget_peak(self) -> None:
+        """Begin to look for the peak anew."""
+        for pid in self.workers():
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
 
     def fds(self, pid: int) -> int:
         """Return how many descriptors a worker holds, pooled connections to upstreams left out."""
@@ -259,7 +268,11 @@ class Upstream:
 
     def seen(self, request_id: str) -> list[dict[str, Any]]:
         """Return what it saw of a request: one record a call."""
-        return [record for record in self._control("requests") if record["id"] == request_id]
+        return [record for record in self.seen_all() if record["id"] == request_id]
+
+    def seen_all(self) -> list[dict[str, Any]]:
+        """Return what it saw of all requests."""
+        return self._control("requests")
 
     def ended(self, request_id: str, within_s: float = 5.0) -> dict[str, Any]:
         """Return the record of a call once it is over."""
@@ -325,9 +338,9 @@ def _children(pid: int) -> list[int]:
     return sorted(found)
 
 
-def _rss_bytes(pid: int) -> int:
+def _memory_bytes(pid: int, name: str) -> int:
     text = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+) kB", text)[1]) * 1024  # type: ignore[index]
+    return int(re.search(rf"{name}:\s+(\d+) kB", text)[1]) * 1024  # type: ignore[index]
 
 
 def _connected_to(pid: int, ports: list[int]) -> set[str]:

@@ -4,6 +4,7 @@ import os
 
 SIZES: dict[str, tuple[int, int]] = {
     # name: (quick, full)
+    "T02 mutated bodies": (7_000, 50_000),
     "T04 limit bytes": (100_000, 20_971_520),
     "T05 nesting": (100_000, 1_000_000),
     "T05 objects": (1_000_000, 3_000_000),

@@ -1,0 +1,101 @@
+"""Streams stay alive in silence, are never held back, and leave in the packets they came in."""
+
+import statistics
+import time
+
+import pytest
+
+from tests.fakes.rawclient import RawClient, chat, request
+from tests.system.servers import KEY, Gateway, Upstream
+
+BEAT_S = 0.4
+COMMENT = b": keepalive\n\n"
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def upstream(crew) -> Upstream:
+    return crew.upstream()
+
+
+@pytest.fixture(scope="module")
+def gateway(crew, upstream) -> Gateway:
+    return crew.gateway(
+        {"up": upstream}, GATEWAY_DEFAULT_UPSTREAM="up", GATEWAY_HEARTBEAT_SECONDS=BEAT_S,
+        GATEWAY_IDLE_TIMEOUT_SECONDS=2, GATEWAY_FIRST_BYTE_TIMEOUT_SECONDS=3,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("model", ["late_1.5", "ttft_1.5"])
+def test_a_silent_upstream_costs_a_comment_each_beat(gateway, model):
+    """Whether the upstream has sent its head already or nothing at all: proxies cut silent streams."""
+    answer = gateway.ask(chat(model, stream=True))
+
+    assert answer.status == 200
+    assert answer.whole
+    assert answer.text() == "word0 word1 "
+    assert 2 <= answer.body.count(COMMENT) <= 4, answer.body[:300]
+
+
+def test_a_silence_between_two_words_is_filled_too(gateway):
+    answer = gateway.ask(chat("drip_1.2_2", stream=True))
+
+    assert answer.whole
+    assert answer.body.count(COMMENT) >= 4
+    assert answer.text() == "word0 word1 "
+
+
+def test_comments_stand_only_between_events(gateway):
+    answer = gateway.ask(chat("drip_0.5_4", stream=True))
+
+    for block in answer.body.split(b"\n\n")[:-1]:
+        assert block.startswith((b"data: ", b": keepalive")), block
+        assert b"\n" not in block
+
+
+def test_a_lively_stream_carries_no_comment(gateway):
+    answer = gateway.ask(chat("drip_0.05_20", stream=True))
+
+    assert COMMENT not in answer.body
+
+
+def test_a_failure_after_a_comment_but_before_content_is_told_in_the_stream(gateway, new_id):
+    answer = gateway.ask(chat("stall_after_0", stream=True), X_Request_Id=new_id)
+
+    assert answer.status == 200
+    assert answer.document_of_last_event()["error"]["code"] == "upstream_stalled"
+    assert not answer.whole
+
+
+def test_an_early_failure_is_told_before_the_first_beat(gateway):
+    answer = gateway.ask(chat("500", stream=True))
+
+    assert answer.status == 502
+
+
+def test_words_leave_as_they_come(gateway):
+    """Each word is read alone, and none waits for the next."""
+    with RawClient(gateway.port) as client:
+        client.send(request("POST", CHAT, key=KEY, body=chat("drip_0.1_10", stream=True)))
+        answer = client.answer()
+
+    moments = [moment for moment, _ in answer.stamps]
+    gaps = [after - before for before, after in zip(moments, moments[1:], strict=False)]
+    assert len(gaps) >= 9
+    assert 0.08 <= statistics.median(gaps) <= 0.14, gaps
+
+
+def test_small_writes_are_not_held_for_an_acknowledgement(gateway):
+    """Nagle's algorithm and a delayed acknowledgement together would hold each second word 40 ms."""
+    began_s = time.monotonic()
+    with RawClient(gateway.port) as client:
+        client.send(request("POST", CHAT, key=KEY, body=chat("drip_0.005_40", stream=True)))
+        answer = client.answer()
+    took_s = time.monotonic() - began_s
+
+    moments = [moment for moment, _ in answer.stamps]
+    gaps = sorted(after - before for before, after in zip(moments, moments[1:], strict=False))
+    assert answer.whole
+    assert len(gaps) >= 30, "each word in a packet of its own"
+    assert gaps[len(gaps) * 9 // 10] < 0.03, gaps
+    assert took_s < 40 * 0.03

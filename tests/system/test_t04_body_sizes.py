@@ -1,0 +1,95 @@
+"""T04: the body limit holds for declared and for chunked bodies; nothing is ever accepted cut off."""
+
+import json
+
+import pytest
+
+from tests.fakes.rawclient import Answer, RawClient, chat, request
+from tests.system.servers import KEY, Gateway, Upstream
+from tests.system.sizes import size_of
+
+LIMIT = size_of("T04 limit bytes")
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def upstream(crew) -> Upstream:
+    return crew.upstream("--always", "count")
+
+
+@pytest.fixture(scope="module")
+def gateway(crew, upstream) -> Gateway:
+    return crew.gateway({"up": upstream}, GATEWAY_DEFAULT_UPSTREAM="up", MAX_REQUEST_BYTES=LIMIT)
+
+
+def _body(size: int) -> bytes:
+    """Return a chat request of exactly so many bytes."""
+    empty = json.dumps(chat("ok") | {"messages": [{"role": "user", "content": ""}]}).encode()
+    return empty.replace(b'""', b'"' + b"x" * (size - len(empty)) + b'"')
+
+
+def _chunked(body: bytes, step: int) -> bytes:
+    head = request("POST", CHAT, key=KEY, headers={"Transfer-Encoding": "chunked", "Content-Type": "application/json"})  # fmt: skip
+    pieces = [body[place : place + step] for place in range(0, len(body), step)]
+    return head + b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+def _sent(gateway: Gateway, message: bytes) -> Answer:
+    with RawClient(gateway.port) as client:
+        client.send(message)
+        return client.answer()
+
+
+@pytest.mark.parametrize("step", [7_000, 1_000_000], ids=["small chunks", "one chunk"])
+@pytest.mark.parametrize(("over", "status"), [(-1, 200), (0, 200), (1, 413)])
+def test_t04_a_chunked_body_is_taken_whole_up_to_the_limit(gateway, over, status, step):
+    body = _body(LIMIT + over)
+
+    answer = _sent(gateway, _chunked(body, step))
+
+    assert answer.status == status, answer
+    if status == 200:
+        content = json.loads(body)["messages"][0]["content"]
+        assert answer.document()["choices"][0]["message"]["content"] == str(len(content))
+    else:
+        assert answer.error()["code"] == "request_too_large"
+        assert answer.header("connection") == "close"
+
+
+@pytest.mark.parametrize(("over", "status"), [(-1, 200), (0, 200), (1, 413)])
+def test_t04_a_declared_body_has_the_same_limit(gateway, over, status):
+    answer = _sent(gateway, request("POST", CHAT, key=KEY, body=_body(LIMIT + over)))
+
+    assert answer.status == status
+
+
+def test_t04_a_declared_giant_is_refused_before_it_is_sent(gateway):
+    answer = _sent(gateway, f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {10 * LIMIT}\r\n\r\n".encode())  # fmt: skip
+
+    assert answer.status == 413
+
+
+def test_t04_a_chunked_giant_is_refused_while_it_is_being_sent(gateway):
+    with RawClient(gateway.port) as client:
+        client.send(request("POST", CHAT, key=KEY, headers={"Transfer-Encoding": "chunked"}))
+        piece = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
+        sent = 0
+        try:
+            while sent < 20 * LIMIT + 20_000_000:
+                client.send(piece)
+                sent += len(piece)
+        except OSError:
+            assert sent > LIMIT, "refused before the limit"
+        answer = client.answer()
+
+    assert sent < 20 * LIMIT + 20_000_000, "the gateway read on for ever"
+    assert answer.status in {0, 413}, "told, unless the reset was faster"
+
+
+def test_t04_a_cut_body_is_no_request(gateway, upstream, new_id):
+    message = request("POST", CHAT, key=KEY, body=_body(1000), headers={"X-Request-Id": new_id})
+    with RawClient(gateway.port) as client:
+        client.send(message[:-1])
+
+    assert gateway.line(new_id)["code"] == "client_gone"
+    assert upstream.seen(new_id) == []
