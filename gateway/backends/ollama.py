@@ -7,7 +7,13 @@ import orjson
 
 from gateway.backends.base import BACKENDS, Backend, ModelCard, Probe, Upstream, listed
 from gateway.backends.chunks import finish_reason_of
-from gateway.backends.ollama_messages import chat_request, embed_request, generate_request
+from gateway.backends.ollama_messages import (
+    chat_request,
+    embed_request,
+    generate_request,
+    object_in,
+    objects_in,
+)
 from gateway.backends.refusals import in_band, refusal_of
 from gateway.backends.replies import completion_reply, embeddings_reply, json_object
 from gateway.backends.transport import Pool, Response
@@ -143,7 +149,7 @@ class _Events:
         choice = (
             self._chat(said)
             if self._kind is Kind.CHAT
-            else {"index": 0, "text": said.get("response") or ""}
+            else {"index": 0, "text": _text(said, "response")}
         )
         choice["finish_reason"] = None
         out = b""
@@ -154,12 +160,12 @@ class _Events:
         return out
 
     def _chat(self, said: Mapping[str, Any]) -> dict[str, Any]:
-        message = said.get("message") or {}
+        message = object_in(said, "message")
         delta: dict[str, Any] = {}
-        if message.get("thinking"):
-            delta["reasoning_content"] = message["thinking"]
-        if message.get("content"):
-            delta["content"] = message["content"]
+        if thoughts := _text(message, "thinking"):
+            delta["reasoning_content"] = thoughts
+        if content := _text(message, "content"):
+            delta["content"] = content
         calls = _tool_calls(message, self._calls)
         if calls:
             self._calls += len(calls)
@@ -179,8 +185,8 @@ class _Events:
 
 def _tool_calls(message: Mapping[str, Any], first: int) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = []
-    for call in message.get("tool_calls") or ():
-        function = (call.get("function") if isinstance(call, dict) else None) or {}
+    for call in objects_in(message, "tool_calls"):
+        function = object_in(call, "function")
         arguments = function.get("arguments")
         text = arguments if isinstance(arguments, str) else orjson.dumps(arguments or {}).decode()
         calls.append({
@@ -191,11 +197,11 @@ def _tool_calls(message: Mapping[str, Any], first: int) -> list[dict[str, Any]]:
 
 
 def _usage(said: Mapping[str, Any]) -> dict[str, int] | None:
-    prompt, completion = said.get("prompt_eval_count"), said.get("eval_count")
-    if prompt is None and completion is None:
+    counts = [said.get(name) for name in ("prompt_eval_count", "eval_count")]
+    if not any(isinstance(count, int) for count in counts):
         return None
     # A prompt that is wholly cached has no eval count at all.
-    prompt, completion = int(prompt or 0), int(completion or 0)
+    prompt, completion = (count if isinstance(count, int) else 0 for count in counts)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
@@ -204,27 +210,32 @@ def _usage(said: Mapping[str, Any]) -> dict[str, int] | None:
 
 
 def _completion(said: Mapping[str, Any], kind: Kind, model: str) -> dict[str, Any]:
-    message = said.get("message") or {}
+    message = object_in(said, "message")
     calls = _tool_calls(message, 0)
     reason = finish_reason_of(said.get("done_reason") or "stop", called_tools=bool(calls))
     if kind is Kind.COMPLETION:
         choice = {
             "index": 0,
-            "text": said.get("response") or "",
+            "text": _text(said, "response"),
             "logprobs": None,
             "finish_reason": reason,
         }
     else:
         spoken: dict[str, Any] = {
             "role": "assistant",
-            "content": message.get("content") or (None if calls else ""),
+            "content": _text(message, "content") or (None if calls else ""),
         }
-        if message.get("thinking"):
-            spoken["reasoning_content"] = message["thinking"]
+        if thoughts := _text(message, "thinking"):
+            spoken["reasoning_content"] = thoughts
         if calls:
             spoken["tool_calls"] = calls
         choice = {"index": 0, "message": spoken, "finish_reason": reason}
     return {"model": model, "choices": [choice], "usage": _usage(said)}
+
+
+def _text(said: Mapping[str, Any], name: str) -> str:
+    value = said.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def _embeddings(said: Mapping[str, Any]) -> bytes:

@@ -67,6 +67,18 @@ def embed_request(body: Mapping[str, Any], model: str) -> dict[str, Any]:
     return request
 
 
+def object_in(document: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a member that should be an object; an empty one when it is anything else."""
+    value = document.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def objects_in(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the objects of a member that should be a list of them."""
+    items = document.get(name)
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
 def _common(body: Mapping[str, Any]) -> dict[str, Any]:
     request: dict[str, Any] = {}
     options = {
@@ -78,9 +90,10 @@ def _common(body: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(wanted, dict) and wanted.get("type") == "json_object":
         request["format"] = "json"
     elif isinstance(wanted, dict) and wanted.get("type") == "json_schema":
-        request["format"] = (wanted.get("json_schema") or {}).get("schema") or "json"
-    if body.get("reasoning_effort") in _EFFORTS:
-        request["think"] = _EFFORTS[body["reasoning_effort"]]
+        request["format"] = object_in(wanted, "json_schema").get("schema") or "json"
+    effort = body.get("reasoning_effort")
+    if isinstance(effort, str) and effort in _EFFORTS:
+        request["think"] = _EFFORTS[effort]
     for name in ("keep_alive", "think"):
         if body.get(name) is not None:
             request[name] = body[name]
@@ -90,10 +103,10 @@ def _common(body: Mapping[str, Any]) -> dict[str, Any]:
 def _tool_names(messages: list[Any]) -> dict[str, str]:
     """Return the function's name for each tool call's id; Ollama knows results by name only."""
     return {
-        call["id"]: (call.get("function") or {}).get("name", "")
+        call["id"]: object_in(call, "function").get("name", "")
         for message in messages
-        for call in message.get("tool_calls") or ()
-        if isinstance(call, dict) and isinstance(call.get("id"), str)
+        for call in objects_in(message, "tool_calls")
+        if isinstance(call.get("id"), str)
     }
 
 
@@ -103,11 +116,11 @@ def _message(message: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, 
     said: dict[str, Any] = {"role": "system" if role == "developer" else role, "content": text}
     if images:
         said["images"] = images
-    calls = [_tool_call(call) for call in message.get("tool_calls") or () if isinstance(call, dict)]
+    calls = [_tool_call(call) for call in objects_in(message, "tool_calls")]
     if calls:
         said["tool_calls"] = calls
     if role == "tool":
-        name = message.get("name") or names.get(message.get("tool_call_id") or "")
+        name = message.get("name") or names.get(str(message.get("tool_call_id")))
         if name:
             said["tool_name"] = name
     return said
@@ -141,7 +154,7 @@ def _image(source: Any) -> str:
 
 
 def _tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
-    function = call.get("function") or {}
+    function = object_in(call, "function")
     arguments = function.get("arguments")
     if isinstance(arguments, str):
         try:

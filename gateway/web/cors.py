@@ -13,6 +13,7 @@ EXPOSED = ", ".join(
 )
 """Headers that browser code may read; without this list it sees none of them."""
 _PREFLIGHT_CACHE_S = "600"
+_MOST_ASKED = 1024
 
 
 class Cors:
@@ -43,6 +44,6 @@ class Cors:
         asked = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
         headers = [("Access-Control-Allow-Methods", "GET, POST, DELETE"),
                    ("Access-Control-Max-Age", _PREFLIGHT_CACHE_S)]  # fmt: skip
-        if asked.isascii() and asked.isprintable():
+        if asked.isascii() and asked.isprintable() and len(asked) <= _MOST_ASKED:
             headers.append(("Access-Control-Allow-Headers", asked))
         return Outgoing(204, headers, ())

@@ -57,10 +57,12 @@ class FaultUpstream:
     Args:
         models: The names in its model list.
         always: Scenario of every request, whatever its model is called.
+        listing: Scenario of the model list.
     """
 
     models: tuple[str, ...] = LISTED
     always: str = ""
+    listing: str = ""
     records: list[Record] = field(default_factory=list)
     connections: int = 0
     open_now: int = 0
@@ -87,6 +89,8 @@ class FaultUpstream:
         method, path, headers, body = request
         if path.startswith(_CONTROL):
             return _tell(sock, self._control(path.removeprefix(_CONTROL)))
+        if method == "GET" and self.listing:
+            return self._list_badly(sock)
         if method == "GET":
             data = [{"id": name, "object": "model", "owned_by": "fault"} for name in self.models]
             return _tell(sock, {"object": "list", "data": data})
@@ -103,6 +107,16 @@ class FaultUpstream:
             # This question's own connection does not count.
             return self.open_now - 1
         return [asdict(record) for record in self.records]
+
+    def _list_badly(self, sock) -> bool:
+        exchange = Exchange(sock, "chat", False, {"model": "x", "messages": [{"content": ""}]})
+        exchange.watcher = gevent.spawn(exchange.gone.wait)
+        play, numbers = scenario_of(self.listing)
+        try:
+            play(exchange, *numbers)
+        finally:
+            exchange.watcher.kill()
+        return False
 
     def _play(self, sock, record: Record, asked: dict) -> bool:
         exchange = Exchange(sock, _KINDS[record.path], record.stream, asked)
@@ -191,9 +205,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", default=",".join(LISTED))
     parser.add_argument("--always", default="")
+    parser.add_argument("--list", default="")
     parser.add_argument("--port", type=int, default=0)
     arguments = parser.parse_args()
-    upstream = FaultUpstream(tuple(arguments.models.split(",")), arguments.always)
+    upstream = FaultUpstream(
+        tuple(arguments.models.split(",")), arguments.always, arguments.list
+    )
     server = StreamServer(("127.0.0.1", arguments.port), upstream.serve, backlog=2048)
     server.start()
     black_hole = _black_hole()

@@ -152,7 +152,7 @@ class Gateway:
     def lines(self, **wanted: Any) -> list[dict[str, Any]]:
         """Return the log lines whose fields have these values."""
         found = []
-        for line in self.output().splitlines():
+        for line in self.output().split("\n"):
             if line.startswith("{"):
                 with contextlib.suppress(json.JSONDecodeError):
                     record = json.loads(line)

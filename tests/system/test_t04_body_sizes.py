@@ -9,6 +9,7 @@ from tests.system.servers import KEY, Gateway, Upstream
 from tests.system.sizes import size_of
 
 LIMIT = size_of("T04 limit bytes")
+GIANT_BYTES = 300_000_000
 CHAT = "/v1/chat/completions"
 
 
@@ -75,15 +76,15 @@ def test_t04_a_chunked_giant_is_refused_while_it_is_being_sent(gateway):
         piece = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
         sent = 0
         try:
-            while sent < 20 * LIMIT + 20_000_000:
+            while sent < GIANT_BYTES:
                 client.send(piece)
                 sent += len(piece)
         except OSError:
             assert sent > LIMIT, "refused before the limit"
         answer = client.answer()
 
-    assert sent < 20 * LIMIT + 20_000_000, "the gateway read on for ever"
-    assert answer.status in {0, 413}, "told, unless the reset was faster"
+    assert sent < GIANT_BYTES, "the gateway read on for ever"
+    assert answer.status == 413
 
 
 def test_t04_a_cut_body_is_no_request(gateway, upstream, new_id):

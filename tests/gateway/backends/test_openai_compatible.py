@@ -1,6 +1,7 @@
 """Servers that speak OpenAI's protocol: what is sent to them, and what their answers become."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import gevent
 import msgspec
@@ -35,6 +36,13 @@ def backend(upstream, make_pool):
     """The backend at a server that is called by its bare address, with a key."""
     url = upstream.url()
     return OpenAICompatible(an_upstream("vllm", url, api_key="sk-upstream"), make_pool(url))
+
+
+def first_of(backend: OpenAICompatible, call, wait) -> object:
+    """Return the first thing that comes of a call."""
+    if call.stream:
+        return next(backend.stream(call, "tiny-llama", wait, 5.0))
+    return backend.reply(call, "tiny-llama", wait)
 
 
 def sent(call, model="tiny-llama") -> dict:
@@ -130,7 +138,7 @@ def test_other_stream_options_stay():
 def test_dropped_fields_and_renamed_ones_are_a_subclass_away():
     class Picky(OpenAICompatible):
         drops = frozenset({"store"})
-        renames = {"max_completion_tokens": "max_tokens"}
+        renames: ClassVar = {"max_completion_tokens": "max_tokens"}
         developer_role = b'"system"'
 
     backend = Picky(an_upstream("picky", "http://127.0.0.1:1"), None)
@@ -187,10 +195,7 @@ def test_a_refusal_is_told_before_any_block(upstream, backend, wait, steps, kind
     call = make_call(stream=stream_it)
 
     with pytest.raises(kind) as caught:
-        if stream_it:
-            next(backend.stream(call, "tiny-llama", wait, 5.0))
-        else:
-            backend.reply(call, "tiny-llama", wait)
+        first_of(backend, call, wait)
 
     assert type(caught.value) is kind
     assert len(upstream.requests) == 1
