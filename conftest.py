@@ -1,4 +1,4 @@
-"""Options of the test run; pytest only takes them from here, the root. No fixtures belong in this file."""
+"""Options of the test run; pytest takes them only from the root. No fixtures belong here."""
 
 import pytest
 

@@ -93,7 +93,9 @@ def weak_keys(keys: Iterable[str]) -> list[str]:
     """Return a line for each key that is short or publicly known, naming it by its digest only."""
     lines = []
     for key in keys:
-        if key in KNOWN_DEMO_KEYS:
+        if key.startswith("["):
+            lines.append(f"API key {public_id(key)} begins with '['; was a JSON list meant?")
+        elif key in KNOWN_DEMO_KEYS:
             lines.append(f"API key {public_id(key)} stands in a public README; anyone can use it")
         elif len(key) < SHORTEST_KEY:
             lines.append(

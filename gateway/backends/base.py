@@ -81,6 +81,11 @@ class Backend(ABC):
             raise RuntimeError(f"upstream {self.upstream.name!r} has no network")
         return self._pool
 
+    def weed(self) -> None:
+        """Let go what the upstream has let go; called now and then."""
+        if self._pool is not None:
+            self._pool.weed()
+
     @classmethod
     @abstractmethod
     def http_url(cls, url: str) -> str | None:

@@ -74,7 +74,7 @@ class Script:
             kind = cls.__annotations__.get(name)
             try:
                 if kind is float:
-                    given[name] = min(max(float(text), 0.0), _LONGEST_S)
+                    given[name] = min(max(_finite(text), 0.0), _LONGEST_S)
                 elif kind is int:
                     given[name] = min(max(int(text), 0), _MOST_CHUNKS)
                 elif kind is bool:
@@ -90,6 +90,13 @@ class Script:
                     f"faults: {', '.join(FAULTS)}).", param="model",
                 ) from None  # fmt: skip
         return cls(**given)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
 
 
 @BACKENDS.register("mock")
@@ -108,13 +115,13 @@ class Mock(Backend):
     def reply(self, call: Call, model: str, wait: Wait) -> Reply:
         """Return the scripted answer; see ``Backend.reply``."""
         script = self._script(model)
-        wait.sleep(script.first_byte_s)
+        _sleep(script.first_byte_s, call, wait)
         _fail_early(script)
         body = orjson.loads(call.body)
         if call.kind is Kind.EMBEDDINGS:
             return embeddings_reply(_embeddings(body), call, model)
         words = _words(body, script)
-        wait.sleep(script.gap_s * len(words))
+        _sleep(script.gap_s * len(words), call, wait)
         return completion_reply(
             orjson.dumps(_completion(body, call.kind, model, script, words)), call, model
         )
@@ -122,7 +129,7 @@ class Mock(Backend):
     def stream(self, call: Call, model: str, wait: Wait, beat_s: float) -> Iterator[bytes]:
         """Yield the scripted answer word by word; see ``Backend.stream``."""
         script = self._script(model)
-        yield from _pause(script.first_byte_s, wait, beat_s)
+        yield from _pause(script.first_byte_s, call, wait, beat_s)
         _fail_early(script)
         body = orjson.loads(call.body)
         event = _EventMaker(call.kind, model)
@@ -132,10 +139,10 @@ class Mock(Backend):
             yield event.of({"role": "assistant", "content": ""})
         for place, word in enumerate(words):
             if script.fault and place == script.after:
-                yield from _break(script.fault, wait, beat_s)
+                yield from _break(script.fault, call, wait, beat_s)
                 return
             if place:
-                yield from _pause(script.gap_s, wait, beat_s)
+                yield from _pause(script.gap_s, call, wait, beat_s)
             yield event.of({"content": word})
         if tool:
             yield event.of({"tool_calls": [{"index": 0, **tool}]})
@@ -159,14 +166,22 @@ class Mock(Backend):
         return Script.of(model) if model.startswith(self.open_prefix) else Script()
 
 
-def _pause(seconds: float, wait: Wait, beat_s: float) -> Iterator[bytes]:
+def _sleep(seconds: float, call: Call, wait: Wait) -> None:
+    """Sleep, but not past the call's deadline."""
+    left_s = call.deadline.remaining_s()
+    wait.sleep(min(seconds, left_s))
+    if seconds > left_s:
+        raise UpstreamTimeout("The answer took longer than this request may take.")
+
+
+def _pause(seconds: float, call: Call, wait: Wait, beat_s: float) -> Iterator[bytes]:
     """Sleep, with an empty block after each silent beat."""
     while seconds > beat_s:
-        wait.sleep(beat_s)
+        _sleep(beat_s, call, wait)
         seconds -= beat_s
         yield b""
     if seconds > 0:
-        wait.sleep(seconds)
+        _sleep(seconds, call, wait)
 
 
 def _fail_early(script: Script) -> None:
@@ -176,11 +191,11 @@ def _fail_early(script: Script) -> None:
         )
 
 
-def _break(fault: str, wait: Wait, beat_s: float) -> Iterator[bytes]:
+def _break(fault: str, call: Call, wait: Wait, beat_s: float) -> Iterator[bytes]:
     if fault == "reset":
         raise UpstreamReset("The mock broke its connection, as asked.")
     if fault == "stall":
-        yield from _pause(_LONGEST_S, wait, beat_s)
+        yield from _pause(_LONGEST_S, call, wait, beat_s)
         raise UpstreamTimeout("The mock was silent, as asked.", code="upstream_stalled")
     if fault == "error":
         yield frame(

@@ -105,12 +105,19 @@ class Normaliser:
     def finish(self) -> bytes:
         """Return the end of a stream whose upstream closed without ``[DONE]``.
 
+        Half an event behind the model's finish takes nothing from the answer.
+
         Raises:
             UpstreamCut: The model had not finished.
         """
         if self.done:
             return b""
-        return self._pass([*self._parser.finish(), b"[DONE]"])
+        try:
+            return self._pass([*self._parser.finish(), b"[DONE]"])
+        except UpstreamError:
+            if not self.finished:
+                raise
+            return self._end()
 
     def settled_usage(self) -> Usage:
         """Return the tokens of this stream, counted by ourselves when the upstream did not."""

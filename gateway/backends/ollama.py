@@ -53,7 +53,9 @@ class Ollama(Backend):
 
     def reply(self, call: Call, model: str, wait: Wait) -> Reply:
         """Return the finished answer; see ``Backend.reply``."""
-        response = self._send(call, model, wait)
+        head, asked = self._message(call, model)
+        response = self.pool.request(head, asked, wait, call.deadline, patient=True)
+        _check(response)
         try:
             document = json_object(response.read(self.upstream.max_response_bytes))
         finally:
@@ -66,7 +68,9 @@ class Ollama(Backend):
 
     def stream(self, call: Call, model: str, wait: Wait, beat_s: float) -> Iterator[bytes]:
         """Yield the answer's lines as OpenAI events; see ``Backend.stream``."""
-        response = self._send(call, model, wait)
+        head, asked = self._message(call, model)
+        response = yield from self.pool.opening(head, asked, wait, call.deadline, beat_s)
+        _check(response)
         try:
             events = _Events(call.kind, model)
             rest = b""
@@ -95,7 +99,7 @@ class Ollama(Backend):
             if isinstance(item.get("name"), str)
         ]
 
-    def _send(self, call: Call, model: str, wait: Wait) -> Response:
+    def _message(self, call: Call, model: str) -> tuple[bytes, bytes]:
         body = orjson.loads(call.body)
         if call.kind is Kind.CHAT:
             request = chat_request(body, model, stream=call.stream)
@@ -109,15 +113,17 @@ class Ollama(Backend):
         )
         if self._key:
             head += b"\r\nAuthorization: Bearer " + self._key.encode("latin-1")
-        response = self.pool.request(
-            head, orjson.dumps(request), wait, call.deadline, patient=not call.stream
-        )
-        if response.status == _OK:
-            return response
-        try:
-            raise refusal_of(response.status, response.headers, response.read_refusal())
-        finally:
-            response.close()
+        return head, orjson.dumps(request)
+
+
+def _check(response: Response) -> None:
+    """Close an answer that is a refusal, and raise what it means."""
+    if response.status == _OK:
+        return
+    try:
+        raise refusal_of(response.status, response.headers, response.read_refusal())
+    finally:
+        response.close()
 
 
 class _Events:

@@ -61,7 +61,9 @@ class OpenAICompatible(Backend):
 
     def reply(self, call: Call, model: str, wait: Wait) -> Reply:
         """Return the finished answer; see ``Backend.reply``."""
-        response = self._send(call, model, wait)
+        head, asked = self._head(call), self.body_for(call, model)
+        response = self.pool.request(head, asked, wait, call.deadline, patient=True)
+        self._check(response)
         try:
             body = response.read(self.upstream.max_response_bytes)
         finally:
@@ -72,7 +74,9 @@ class OpenAICompatible(Backend):
 
     def stream(self, call: Call, model: str, wait: Wait, beat_s: float) -> Iterator[bytes]:
         """Yield the upstream's own bytes; see ``Backend.stream``."""
-        response = self._send(call, model, wait)
+        head, asked = self._head(call), self.body_for(call, model)
+        response = yield from self.pool.opening(head, asked, wait, call.deadline, beat_s)
+        self._check(response)
         last = b""
         try:
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
@@ -114,16 +118,17 @@ class OpenAICompatible(Backend):
             members["messages"] = _renamed_role(members["messages"], self.developer_role)
         return msgspec.json.encode(members)
 
-    def _send(self, call: Call, model: str, wait: Wait) -> Response:
-        head = b"%s%s\r\nx-request-id: %s" % (
+    def _head(self, call: Call) -> bytes:
+        return b"%s%s\r\nx-request-id: %s" % (
             self._heads[call.kind], self._fixed, call.request_id.encode("ascii"),
         )  # fmt: skip
-        response = self.pool.request(
-            head, self.body_for(call, model), wait, call.deadline, patient=not call.stream
-        )
+
+    @staticmethod
+    def _check(response: Response) -> None:
+        """Close an answer that is a refusal, and raise what it means."""
         is_plain = response.headers.get("content-encoding", "identity") == "identity"
         if response.status == _OK and is_plain:
-            return response
+            return
         try:
             if response.status == _OK:
                 raise UpstreamInvalid(

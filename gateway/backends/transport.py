@@ -7,7 +7,7 @@ dead above descriptor 1,023 and its ``read(n)`` waits for n bytes.
 import errno
 import math
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
@@ -47,6 +47,18 @@ class Timeouts:
         return cls(
             settings.connect_timeout_s, settings.first_byte_timeout_s, settings.idle_timeout_s
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long the head of an answer may take, and how often its caller wants a sign of waiting."""
+
+    first_byte_s: float
+    beat_s: float = math.inf
+
+
+Opening = Generator[bytes, None, "Response"]
+"""Yields ``b""`` at each beat without an answer; returns the answer once its head is there."""
 
 
 class Response:
@@ -207,18 +219,21 @@ class Pool:
         Raises:
             UpstreamUnreachable, UpstreamReset, UpstreamTimeout, UpstreamInvalid, ClientGone.
         """
-        message = b"%s\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s" % (
-            head, self._host_header.encode("ascii"), len(body), body,
-        )  # fmt: skip
-        limit_s = math.inf if patient else self.timeouts.first_byte_s
-        connection = self._checked_out()
-        if connection is not None:
+        pace = Pace(math.inf if patient else self.timeouts.first_byte_s)
+        opening = self._open(self._message(head, body), wait, deadline, pace)
+        while True:
             try:
-                return self._exchange(connection, message, wait, deadline, limit_s)
-            except UpstreamReset:
-                if connection.heard:
-                    raise
-        return self._exchange(self._connect(wait, deadline), message, wait, deadline, limit_s)
+                next(opening)
+            except StopIteration as end:
+                response: Response = end.value
+                return response
+
+    def opening(
+        self, head: bytes, body: bytes, wait: Wait, deadline: Deadline, beat_s: float
+    ) -> Opening:
+        """Send a request as ``request`` does, with a sign at each beat until the head is there."""
+        pace = Pace(self.timeouts.first_byte_s, beat_s)
+        return self._open(self._message(head, body), wait, deadline, pace)
 
     def give_back(self, connection: Connection, *, ending: bool = False) -> None:
         """Keep a connection whose answer is complete (or about to be), close any other."""
@@ -230,6 +245,15 @@ class Pool:
             self._idle.append(connection)
         else:
             connection.close()
+
+    def weed(self) -> None:
+        """Close the idle connections that the upstream has closed: some are never taken again."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            if connection.is_alive():
+                self._idle.append(connection)
+            else:
+                connection.close()
 
     def close(self) -> None:
         """Close every idle connection."""
@@ -245,37 +269,49 @@ class Pool:
             connection.close()
         return None
 
+    def _message(self, head: bytes, body: bytes) -> bytes:
+        return b"%s\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s" % (
+            head, self._host_header.encode("ascii"), len(body), body,
+        )  # fmt: skip
+
+    def _open(self, message: bytes, wait: Wait, deadline: Deadline, pace: Pace) -> Opening:
+        connection = self._checked_out()
+        if connection is not None:
+            try:
+                return (yield from self._exchange(connection, message, wait, deadline, pace))
+            except UpstreamReset:
+                if connection.heard:
+                    raise
+        fresh = self._connect(wait, deadline)
+        return (yield from self._exchange(fresh, message, wait, deadline, pace))
+
     def _exchange(
-        self,
-        connection: Connection,
-        message: bytes,
-        wait: Wait,
-        deadline: Deadline,
-        first_byte_s: float,
-    ) -> Response:
-        until_s = min(wait.now() + first_byte_s, deadline.ends_at_s)
+        self, connection: Connection, message: bytes, wait: Wait, deadline: Deadline, pace: Pace
+    ) -> Opening:
+        until_s = min(wait.now() + pace.first_byte_s, deadline.ends_at_s)
         try:
             connection.send(message, wait, until_s)
-            self._read_head(connection, wait, deadline, first_byte_s)
+            yield from self._read_head(connection, wait, deadline, pace)
         except OSError as error:
             connection.close()
             raise UpstreamReset("The upstream closed the connection before it answered.") from error
         except BaseException:
             connection.close()
             raise
-        return Response(connection, self, wait, deadline, first_byte_s)
+        return Response(connection, self, wait, deadline, pace.first_byte_s)
 
     @staticmethod
     def _read_head(
-        connection: Connection, wait: Wait, deadline: Deadline, first_byte_s: float
-    ) -> None:
-        until_s = min(wait.now() + first_byte_s, deadline.ends_at_s)
+        connection: Connection, wait: Wait, deadline: Deadline, pace: Pace
+    ) -> Iterator[bytes]:
+        until_s = min(wait.now() + pace.first_byte_s, deadline.ends_at_s)
         parser, received = connection.parser, 0
         while not parser.headers_complete:
-            data = connection.receive(wait, until_s)
+            data = connection.receive(wait, min(until_s, wait.now() + pace.beat_s))
             if data is None:
                 if wait.now() >= until_s:
-                    raise _late(deadline, first_byte_s, began=False)
+                    raise _late(deadline, pace.first_byte_s, began=False)
+                yield b""
                 continue
             if not data:
                 if received:

@@ -76,12 +76,12 @@ class Attempts:
                 self._end("ok", "success")
                 return
 
-    def settle(self) -> None:
-        """Count the tokens of a stream, complete or not."""
+    def settle(self, outcome: str) -> None:
+        """Count the tokens of a stream, complete or not; end an attempt that is still open."""
         if self._normaliser is not None and self._normaliser.has_content:
             self.usage = self._normaliser.settled_usage()
         if self.made and self.made[-1].outcome == "started":
-            self._end("client_gone", "client_gone")
+            self._end(outcome, outcome)
 
     @staticmethod
     def _normalised(source: Iterator[bytes], normaliser: Normaliser) -> Iterator[bytes]:

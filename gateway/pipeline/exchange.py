@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 from gateway.kernel.call import Call, Plan, Reply
-from gateway.kernel.errors import GatewayError
+from gateway.kernel.errors import ClientGone, GatewayError
 from gateway.kernel.ids import header_safe
 from gateway.pipeline.attempts import Attempts
 from gateway.routing.catalog import Snapshot
 from gateway.usage.metrics import Metrics
+from gateway.web.errors import translate
 from gateway.web.incoming import Headers, Incoming
 
 
@@ -37,8 +38,8 @@ class Exchange:
         """Return the finished answer; closes the exchange."""
         try:
             return self._attempts.reply()
-        except GatewayError as error:
-            self.failed(error)
+        except Exception as error:
+            self.failed(translate(error))
             raise
         finally:
             self.close()
@@ -77,7 +78,8 @@ class Exchange:
         self._closed = True
         if self._blocks is not None:
             self._blocks.close()  # type: ignore[attr-defined]  # a generator
-        self._attempts.settle()
+        # Whoever closes without a word has left: gunicorn, because the caller did.
+        self._attempts.settle(self._incoming.facts.get("code", ClientGone.code))
         self._report()
 
     def _report(self) -> None:

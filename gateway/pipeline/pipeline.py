@@ -67,5 +67,5 @@ class Pipeline:
         except GatewayError as error:
             exchange.failed(error)
             exchange.close()
-            incoming.answer_headers += exchange.headers()
+            incoming.answer_headers.extend(exchange.headers())
             raise

@@ -81,6 +81,7 @@ class Probes:
         while True:
             try:
                 well = self.look(backend)
+                backend.weed()
             except Exception as error:  # noqa: BLE001  # a background loop outlives any defect of one look
                 self._log.error("probe failed", error, upstream=backend.upstream.name)
                 well = False

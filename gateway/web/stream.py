@@ -79,7 +79,9 @@ class StreamBody:
             self._first = self._pull()
         except StopIteration:
             self._first = b""
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception):
+                source.failed(translate(error))
             source.close()
             raise
 

@@ -1,4 +1,4 @@
-"""The gateways that the contract is checked on: before the embedded mock, a fake OpenAI, a real server."""
+"""The gateways under test: before the embedded mock, a fake OpenAI, a real server."""
 
 from collections.abc import Iterator
 

@@ -1,9 +1,8 @@
-"""The official OpenAI client in both its kinds behind one small face, so that each promise is checked on both."""
+"""The official OpenAI client in both its kinds behind one face: each promise is checked on both."""
 
 import asyncio
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from openai import AsyncOpenAI, OpenAI
 
@@ -27,12 +26,10 @@ class Flavour:
         }
         self._client = OpenAI(**self._options)
 
-    def __enter__(self) -> "Flavour":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: Any, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._client.close()
 
     def ask(self, question: Ask) -> Any:
@@ -47,8 +44,7 @@ class Flavour:
     def taken(self, question: Ask, into: list[Any]) -> None:
         """Collect the chunks of a streamed answer as they come, so that they survive an error."""
         with question(self._client) as stream:
-            for chunk in stream:
-                into.append(chunk)
+            into.extend(stream)
 
     def assembled(self, question: Ask) -> Any:
         """Return the answer that the ``.stream()`` helper puts together.
@@ -79,7 +75,7 @@ class AsyncFlavour(Flavour):
         async def run() -> None:
             async with AsyncOpenAI(**self._options) as client, await question(client) as stream:
                 async for chunk in stream:
-                    into.append(chunk)
+                    into.append(chunk)  # noqa: PERF401  # what came before an error must stay
 
         asyncio.run(run())
 

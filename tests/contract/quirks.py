@@ -1,6 +1,6 @@
 """What real servers do to this protocol, one line each; the bytes lie in ``golden/``.
 
-``<name>.upstream`` is what the server sends (after the head), ``<name>.client`` what our client must
+``<name>.upstream`` is what the server sends after the head, ``<name>.client`` what our client must
 receive, byte for byte.
 """
 
@@ -25,10 +25,10 @@ class Quirk:
     """One recorded answer.
 
     Attributes:
-        framing: ``chunked``; ``unfinished`` (chunked, without its last chunk); ``close`` (HTTP/1.0,
-            ended by closing); ``length`` (Content-Length).
+        framing: ``chunked``; ``unfinished`` (no last chunk); ``close`` (HTTP/1.0, no length);
+            ``length`` (Content-Length).
         piece: Bytes in one write; 0 means all at once.
-        ends: ``done``; ``cut`` (an error event and an unfinished body); ``reply`` (one JSON answer);
+        ends: ``done``; ``cut`` (an error event, an unfinished body); ``reply`` (one JSON answer);
             ``error`` (a real HTTP error).
         error: The code of the error the client sees.
     """

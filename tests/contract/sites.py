@@ -31,7 +31,8 @@ TIME = {
     },
 }
 PIXEL = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
+    "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 PICTURE = [
     {
@@ -107,7 +108,7 @@ def real_site(gateway: Gateway, url: str, wanted: str | None) -> Site:
 
 
 class _Direct:
-    """Asks a server without the gateway in between, so that no fault of ours passes for one of its."""
+    """Asks a server without the gateway in between, lest a fault of ours pass for one of its."""
 
     def __init__(self, url: str, model: str) -> None:
         _, _, rest = url.partition("://")

@@ -37,7 +37,9 @@ class Transcript:
     events: int = 0
 
 
-def read_stream(body: bytes, *, usage: bool, object_name: str = "chat.completion.chunk") -> Transcript:
+def read_stream(
+    body: bytes, *, usage: bool, object_name: str = "chat.completion.chunk"
+) -> Transcript:
     """Return what a stream that ended well says; raise StreamError at the first broken rule."""
     transcript = _read(body, usage, object_name)
     _rule(transcript.error is None, f"an error: {transcript.error}")
@@ -169,7 +171,9 @@ def _tool_call(call: Any, state: Choice) -> None:
         _rule(call.get("type") == "function", f"a tool call of type {call.get('type')!r}")
         _rule(isinstance(call.get("id"), str) and bool(call["id"]), "a tool call without id")
         _rule(isinstance(function.get("name"), str), "a tool call without name")
-        state.tool_calls.append({"id": call["id"], "name": function["name"], "arguments": arguments})
+        state.tool_calls.append(
+            {"id": call["id"], "name": function["name"], "arguments": arguments}
+        )
         return
     _rule(index < len(state.tool_calls), f"tool call {index} after {len(state.tool_calls)} calls")
     _rule(not ({"id", "type"} & set(call)), f"id or type repeated: {call}")

@@ -1,4 +1,4 @@
-"""Chat completions through the official client, synchronous and asynchronous, before every upstream."""
+"""Chat completions through the official client, in both kinds, before every upstream."""
 
 import json
 from typing import Any
@@ -266,9 +266,7 @@ def test_parallel_tool_calls_stay_apart(site: Site, flavour: type[Flavour]) -> N
     with flavour(site.gateway) as client:
         whole = client.ask(lambda c: c.chat.completions.create(**request))
         final = client.assembled(lambda c: c.chat.completions.stream(**request))
-    transcript = strictly(
-        site, model=site.tools_model, tools=[WEATHER, TIME], max_tokens=96
-    )
+    transcript = strictly(site, model=site.tools_model, tools=[WEATHER, TIME], max_tokens=96)
 
     for choice in (whole.choices[0], final.choices[0]):
         calls = choice.message.tool_calls

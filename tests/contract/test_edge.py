@@ -195,9 +195,7 @@ def test_a_stream_carries_the_headers_that_keep_it_flowing(mock_gateway: Gateway
         ("", False),
     ],
 )
-def test_only_a_sane_request_id_is_kept(
-    mock_gateway: Gateway, offered: str, *, kept: bool
-) -> None:
+def test_only_a_sane_request_id_is_kept(mock_gateway: Gateway, offered: str, *, kept: bool) -> None:
     """It is written to logs and handed upstream."""
     with mock_gateway.connect() as connection:
         answer = connection.ask("GET", "/health", headers={"x-request-id": offered})

@@ -26,7 +26,7 @@ def embed(client: Flavour, **request: Any) -> Any:
 
 @pytest.mark.needs("embeddings")
 def test_the_clients_default_and_plain_floats_agree(site: Site, flavour: type[Flavour]) -> None:
-    """Unasked, the client sends base64 and decodes it; asked for floats, it gets the same numbers."""
+    """Unasked, the client wants base64 and decodes it; asked for floats, it gets the same."""
     request = {"model": site.embeddings_model, "input": "The tide comes in."}
 
     with flavour(site.gateway) as client:
@@ -95,7 +95,7 @@ def test_the_client_gets_the_right_numbers_whatever_the_upstream_offers(
 def test_the_encoding_on_the_wire_is_the_one_asked_for(
     fake_gateway: Gateway, model: str, wanted: str | None
 ) -> None:
-    """Node's client decodes a list of floats into garbage without an error; without a wish, floats."""
+    """Node's client decodes floats into garbage without an error; without a wish, floats."""
     request = {"model": model, "input": "one", **({"encoding_format": wanted} if wanted else {})}
 
     with fake_gateway.connect() as connection:

@@ -1,7 +1,6 @@
-"""Errors as the official client raises them: class, code, type, param, and whether it tries again."""
+"""Errors as the official client raises them: class, code, type, param, and the next try."""
 
 import email.utils
-import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import openai
 import pytest
 
+from gateway.kernel.clock import monotonic, unix_seconds
 from tests.contract import fake_openai
 from tests.contract.conftest import FIRST_BYTE_LIMIT_S
 from tests.contract.fake_openai import FakeOpenAI
@@ -37,9 +37,7 @@ BY_STATUS = [
 
 
 def ask(client: Flavour, model: str, **more: Any) -> Any:
-    return client.ask(
-        lambda c: c.chat.completions.create(model=model, messages=MESSAGES, **more)
-    )
+    return client.ask(lambda c: c.chat.completions.create(model=model, messages=MESSAGES, **more))
 
 
 def failed(
@@ -100,9 +98,7 @@ def test_tokens_that_may_have_been_spent_are_not_spent_again(
     fake_gateway: Gateway, upstream: FakeOpenAI, flavour: type[Flavour], model: str, *, stream: bool
 ) -> None:
     """Cut answers, silence and answers that cannot be read: the model has worked already."""
-    error, mark = failed(
-        fake_gateway, flavour, model, max_retries=TRIES - 1, stream=stream
-    )
+    error, mark = failed(fake_gateway, flavour, model, max_retries=TRIES - 1, stream=stream)
 
     assert error.response.headers.get("x-should-retry") == "false"
     assert len(upstream.calls(mark)) == 1
@@ -111,9 +107,9 @@ def test_tokens_that_may_have_been_spent_are_not_spent_again(
 def test_silence_ends_at_the_first_byte_limit(
     fake_gateway: Gateway, flavour: type[Flavour]
 ) -> None:
-    began_s = time.monotonic()
+    began_s = monotonic()
     error, _ = failed(fake_gateway, flavour, fake_openai.SILENT, stream=True)
-    took_s = time.monotonic() - began_s
+    took_s = monotonic() - began_s
 
     assert error.status_code == 504
     assert error.code == "upstream_first_token_timeout"
@@ -134,9 +130,9 @@ def test_a_busy_upstreams_short_wait_is_passed_on(
     fake_gateway: Gateway, flavour: type[Flavour]
 ) -> None:
     """To the millisecond, so that the client's retry comes when it may succeed."""
-    began_s = time.monotonic()
+    began_s = monotonic()
     error, _ = failed(fake_gateway, flavour, "status-429", max_retries=TRIES - 1)
-    took_s = time.monotonic() - began_s
+    took_s = monotonic() - began_s
 
     assert error.response.headers["retry-after-ms"] == "40"
     assert error.response.headers["retry-after"] == "1"
@@ -155,7 +151,7 @@ def test_retry_after_is_whole_seconds_within_what_clients_obey(
 
 
 def test_a_retry_after_that_is_a_date_becomes_seconds(fake_gateway: Gateway) -> None:
-    when = email.utils.formatdate(time.time() + 30, usegmt=True)
+    when = email.utils.formatdate(unix_seconds() + 30, usegmt=True)
 
     assert 27 <= told_by(fake_gateway, when) <= 30
 
@@ -207,9 +203,7 @@ def test_two_different_credentials_are_refused(mock_gateway: Gateway) -> None:
     assert answer.error()["code"] == "two_credentials"
 
 
-def test_a_key_without_the_scope_is_denied(
-    tmp_path: Path, flavour: type[Flavour]
-) -> None:
+def test_a_key_without_the_scope_is_denied(tmp_path: Path, flavour: type[Flavour]) -> None:
     """403, not 401: the caller is known. What the key may do still works."""
     gateway = start_gateway(tmp_path, {}, "tests.contract.narrow_app:app")
     try:

@@ -21,7 +21,7 @@ CUT = [quirk for quirk in QUIRKS if quirk.ends == "cut"]
 REFUSED = [quirk for quirk in QUIRKS if quirk.ends == "error"]
 MINTED = re.compile(rb'"(call)-[0-9a-f]{24}"')
 """Ids that the gateway made because the upstream gave none."""
-UPDATE = bool(os.environ.get("UPDATE_GOLDEN"))
+UPDATE = bool(os.environ.get("UPDATE_GOLDEN"))  # noqa: TID251  # a switch of the tests
 
 
 def every(quirks: tuple[Quirk, ...] | list[Quirk]) -> pytest.MarkDecorator:
@@ -47,9 +47,7 @@ def test_what_the_client_receives_is_the_golden_file(fake_gateway: Gateway, quir
     assert answer.complete == (quirk.ends != "cut")
 
 
-@pytest.mark.parametrize(
-    "name", ["openai-text-usage", "reply-openai", "openai-tools-parallel"]
-)
+@pytest.mark.parametrize("name", ["openai-text-usage", "reply-openai", "openai-tools-parallel"])
 def test_bytes_that_conform_are_not_touched(name: str) -> None:
     """The golden files themselves: what a conforming server sent is what the client got."""
     quirk = next(quirk for quirk in QUIRKS if quirk.name == name)
@@ -69,9 +67,7 @@ def test_a_repaired_stream_passes_the_strict_reader(fake_gateway: Gateway, quirk
     """One role, dense tool indexes, one finish, usage last and only if asked, one [DONE]."""
     answer = replay(fake_gateway, quirk)
 
-    transcript = read_stream(
-        answer.body, usage=quirk.wants_usage, object_name=quirk.object_name
-    )
+    transcript = read_stream(answer.body, usage=quirk.wants_usage, object_name=quirk.object_name)
     assert transcript.events > 1
 
 

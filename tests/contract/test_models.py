@@ -11,7 +11,7 @@ from tests.contract.strict import FINISH_REASONS, read_stream
 
 
 def test_every_listed_model_has_every_field(site: Site, flavour: type[Flavour]) -> None:
-    """Clients other than OpenAI's need ``created`` and ``owned_by``, which some servers leave out."""
+    """Other clients than OpenAI's need ``created`` and ``owned_by``; some servers send neither."""
     with flavour(site.gateway) as client:
         page = client.ask(lambda c: c.models.list())
 
@@ -88,9 +88,7 @@ def test_a_legacy_completion_is_whole(site: Site, flavour: type[Flavour]) -> Non
 
 @pytest.mark.needs("completions")
 @pytest.mark.parametrize("usage", [False, True], ids=["without usage", "with usage"])
-def test_a_legacy_completion_streams(
-    site: Site, flavour: type[Flavour], *, usage: bool
-) -> None:
+def test_a_legacy_completion_streams(site: Site, flavour: type[Flavour], *, usage: bool) -> None:
     """The client sees text and one finish; the bytes pass the strict reader."""
     options = {"stream_options": {"include_usage": True}} if usage else {}
     request = {

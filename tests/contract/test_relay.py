@@ -74,7 +74,7 @@ def test_every_member_reaches_the_upstream_in_its_own_spelling(
 ) -> None:
     """1.0 stays 1.0, a big integer stays big, escapes and spaces stay where they are."""
     wanted = {"model": f'"{fake_openai.CHAT}"', **AWKWARD, "stream": stream}
-    body = "{%s}" % ",".join(f'"{name}": {text}' for name, text in wanted.items())
+    body = "{" + ",".join(f'"{name}": {text}' for name, text in wanted.items()) + "}"
 
     received = sent_by(fake_gateway, upstream, "/v1/chat/completions", body.encode())
 
@@ -104,7 +104,8 @@ def test_extra_body_of_the_official_client_arrives_untouched(
 
     (received,) = upstream.calls(mark)
     got = members_of(received)
-    assert got["deep"].replace(" ", "") == '{"one":1.0,"big":%d,"list":[1.5,null,"é"]}' % 2**70
+    deep = f'{{"one":1.0,"big":{2**70},"list":[1.5,null,"é"]}}'
+    assert got["deep"].replace(" ", "") == deep
     assert got["top_k"] == "40"
     assert got["temperature"] == "1.0"
     assert json.loads(got["messages"]) == MESSAGES
@@ -145,9 +146,7 @@ def test_stream_options_keep_what_the_caller_put_there(
         "stream_options": {"include_obfuscation": False, "include_usage": False},
     }  # fmt: skip
 
-    received = sent_by(
-        fake_gateway, upstream, "/v1/chat/completions", json.dumps(request).encode()
-    )
+    received = sent_by(fake_gateway, upstream, "/v1/chat/completions", json.dumps(request).encode())
 
     options = received.json()["stream_options"]
     assert options == {"include_obfuscation": False, "include_usage": True}

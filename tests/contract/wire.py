@@ -4,7 +4,7 @@ import json
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 LIMIT_S = 30.0
 
@@ -13,8 +13,8 @@ LIMIT_S = 30.0
 class Answer:
     """One answer as it was received.
 
-    ``complete`` is False when the body ended before its framing said so: an unfinished chunked body,
-    or fewer bytes than Content-Length.
+    ``complete`` is False when the body ended before its framing said so: chunks without the last
+    one, or fewer bytes than Content-Length.
     """
 
     status: int
@@ -56,7 +56,7 @@ class Connection:
         self._rest = b""
         self.opened = 0
 
-    def __enter__(self) -> "Connection":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,5 +1,7 @@
 """The composition: every part made once, handed its settings, joined in order."""
 
+import contextlib
+
 import gevent
 import pytest
 
@@ -17,6 +19,8 @@ from gateway.web.edge import Edge
 from gateway.web.endpoint import Guard
 from gateway.web.services import part_of
 from gateway.web.settings import WebSettings
+from gateway.web.stream import StreamCut
+from tests.fakes.backend import ScriptedBackend, role, says
 
 
 @pytest.mark.parametrize(
@@ -92,6 +96,43 @@ def test_every_kind_of_upstream_can_be_configured(tmp_path, url):
     app = create_app(settings)
 
     assert next(iter(part_of(app, Catalog).snapshot.backends)) == "one"
+
+
+class Defective(ScriptedBackend):
+    """Breaks in a way that nobody foresaw, before or after its first words."""
+
+    def reply(self, call, model, wait):
+        raise RuntimeError
+
+    def stream(self, call, model, wait, beat_s):
+        if model == "late":
+            yield role() + says("a")
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("model", "stream", "status"),
+    [("early", False, 500), ("early", True, 500), ("late", True, 200)],
+)
+def test_a_defect_is_told_as_one_and_nobody_is_said_to_have_left(
+    make_app, headers, lines, model, stream, status
+):
+    app = make_app(backends=(Defective("gpu").listing("early", "late"),))
+    body = {"model": model, "stream": stream, "messages": [{"role": "user", "content": "x"}]}
+
+    answer = app.test_client().post(
+        "/v1/chat/completions", headers=headers, json=body, buffered=False
+    )
+    with contextlib.suppress(StreamCut):
+        answer.get_data()
+    answer.close()
+
+    metrics = app.test_client().get("/metrics", headers=headers).text
+    [line] = [line for line in lines.events("request") if line["method"] == "POST"]
+    assert answer.status_code == status
+    assert line["code"] == "internal_error"
+    assert "gateway_clients_gone_total 0.0" in metrics
+    assert 'gateway_upstream_requests_total{status="internal_error",upstream="gpu"} 1.0' in metrics
 
 
 def test_a_whole_conversation_passes_through_all_parts(client, headers, lines):

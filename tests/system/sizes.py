@@ -18,7 +18,7 @@ SIZES: dict[str, tuple[int, int]] = {
     "T57 kills": (3, 200),
     "T59 streams": (200, 200),
     "T62 clients a phase": (5, 50),
-    "T64 requests": (100, 3_000),
+    "T64 requests": (500, 5_000),
     "slow streams at once": (200, 1_000),
     "first starts that race": (6, 20),
 }

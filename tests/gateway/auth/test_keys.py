@@ -140,6 +140,13 @@ def test_a_short_key_is_weak(length, lines):
     assert len(weak_keys(["x" * length])) == lines
 
 
+def test_a_json_list_that_is_none_is_pointed_out_and_read_as_it_stands():
+    keys = from_environment(AuthSettings(gateway_api_keys=f'["{STRONG}", "{STRONG}"'))
+
+    assert keys[0] == f'["{STRONG}"'
+    assert "was a JSON list meant?" in weak_keys(keys)[0]
+
+
 def test_every_weak_key_has_its_line_and_no_line_holds_a_key():
     keys = ["short-key", "dev-key", STRONG]
 

@@ -1,79 +1,27 @@
 """Streams are made to conform: one test a rule. Whole streams: test_normaliser_golden.py."""
 
-from typing import Any
-
 import orjson
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from gateway.backends.normaliser import Normaliser, usage_of
+from gateway.backends.normaliser import usage_of
 from gateway.kernel.call import Kind, Usage
-from gateway.kernel.errors import (
-    GatewayError,
-    UpstreamBusy,
-    UpstreamCut,
-    UpstreamError,
-    UpstreamInvalid,
-    UpstreamRejected,
-)
+from gateway.kernel.errors import UpstreamCut
 from gateway.kernel.sse import DONE
-from tests.fakes.calls import make_call
-
-NAMES = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 7, "model": "m"}
-ROLE = {"role": "assistant", "content": ""}
-USAGE = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
-
-
-def event(delta: dict | None = None, finish: str | None = None, index: int = 0, **more) -> bytes:
-    choice = {"index": index, "delta": delta or {}, "finish_reason": finish}
-    return frame({**NAMES, "choices": [choice], **more})
-
-
-def frame(document: Any) -> bytes:
-    return b"data: " + orjson.dumps(document) + b"\n\n"
-
-
-def says(text: str, finish: str | None = None, **more) -> bytes:
-    return event({"content": text}, finish, **more)
-
-
-def calls(*deltas: dict) -> bytes:
-    return event({"tool_calls": list(deltas)})
-
-
-def normaliser(
-    kind: Kind = Kind.CHAT, *, usage: bool = False, at_upstream: str = "m"
-) -> Normaliser:
-    return Normaliser(make_call(kind, "m", stream=True, usage=usage), at_upstream)
-
-
-def heard(*blocks: bytes, **how) -> bytes:
-    """Return what a client gets for these upstream blocks."""
-    stream = normaliser(**how)
-    return b"".join([*map(stream.feed, blocks), stream.finish()])
-
-
-def events(out: bytes) -> list[dict]:
-    """Return the events of a canonical stream that ended well."""
-    assert out.endswith(DONE)
-    frames = out.removesuffix(DONE).split(b"\n\n")
-    assert frames.pop() == b""
-    return [orjson.loads(one.removeprefix(b"data: ")) for one in frames]
-
-
-def deltas(out: bytes) -> list[dict]:
-    return [one["choices"][0]["delta"] for one in events(out) if one["choices"]]
-
-
-def finishes(out: bytes) -> list[tuple[int, str]]:
-    return [
-        (choice["index"], choice["finish_reason"])
-        for one in events(out)
-        for choice in one["choices"]
-        if choice["finish_reason"]
-    ]
-
+from tests.gateway.backends.streams import (
+    CALL_A,
+    NAMES,
+    ROLE,
+    USAGE,
+    calls,
+    deltas,
+    event,
+    events,
+    finishes,
+    frame,
+    heard,
+    normaliser,
+    says,
+)
 
 # --- frames --------------------------------------------------------------------------------------
 
@@ -210,9 +158,6 @@ def test_a_choice_without_a_whole_index_gets_its_place(index):
 
 
 # --- tool calls ----------------------------------------------------------------------------------
-
-CALL_A = {"index": 0, "id": "call_a", "type": "function",
-          "function": {"name": "f", "arguments": ""}}  # fmt: skip
 
 
 def tool_deltas(*sent: bytes) -> list[dict]:
@@ -498,101 +443,3 @@ def test_a_completion_stream_is_repaired_like_a_chat():
     assert [one["choices"][0]["text"] for one in (first, second, last)] == ["a", "b", ""]
     assert finishes(out) == [(0, "stop")]
     assert usage["usage"] == USAGE
-
-
-# --- errors and garbage --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("error", "kind", "status", "code"),
-    [
-        ({"message": "boom", "code": 500}, UpstreamError, 502, "upstream_error"),
-        ({"message": "boom", "type": "server_error"}, UpstreamError, 502, "upstream_error"),
-        ("boom", UpstreamError, 502, "upstream_error"),
-        (["boom"], UpstreamError, 502, "upstream_error"),
-        ({"message": "slow down", "code": 429}, UpstreamBusy, 429, "upstream_busy"),
-        ({"message": "no", "status": 422, "type": "bad"}, UpstreamRejected, 422, "bad"),
-        ("maximum context length is 8", UpstreamRejected, 400, "context_length_exceeded"),
-        ({"message": "x", "code": "context_length_exceeded"}, UpstreamRejected, 400,
-         "context_length_exceeded"),
-    ],
-)  # fmt: skip
-def test_an_error_inside_the_stream_is_raised_as_what_it_means(error, kind, status, code):
-    with pytest.raises(kind) as caught:
-        heard(event(ROLE), says("a"), b"event: error\n" + frame({"error": error}), DONE)
-
-    assert (caught.value.status, caught.value.code) == (status, code)
-
-
-@pytest.mark.parametrize("error", [None, "", {}, False])
-def test_an_empty_error_member_is_no_error(error):
-    out = heard(event(ROLE, error=error), says("a", error=error), event({}, "stop"), DONE)
-
-    assert len(events(out)) == 3
-
-
-DEEP = b'{"x":' * 400 + b"1" + b"}" * 400
-GARBAGE = {
-    "broken JSON": b'data: {"choices": [\n\n',
-    "a list": b"data: []\n\n",
-    "a number": b"data: 5\n\n",
-    "HTML": b"data: <html></html>\n\n",
-    "bytes that are not UTF-8": says("a").replace(b'"a"', b'"\xff"'),
-    "such bytes in an unknown field": says("a", extra="?").replace(b'"?"', b'"\xff"'),
-    "half a surrogate pair": says("a").replace(b'"a"', b'"\\ud83d and more"'),
-    "an event over 1 MiB": says("x" * 1_100_000),
-    "an event over 1 MiB without end": b"data: " + b"x" * 1_100_000,
-    "a repair nested too deep to write": event({"role": "assistant", "x": "?"}).replace(
-        b'"?"', DEEP),
-    "an event nested too deep to read": b"data: " + b"[" * 100_000 + b"\n\n",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("sent", GARBAGE.values(), ids=GARBAGE.keys())
-def test_garbage_ends_as_an_invalid_stream(sent):
-    stream = normaliser()
-    stream.feed(event(ROLE) + says("a"))
-
-    with pytest.raises(UpstreamInvalid) as caught:
-        stream.feed(sent)
-
-    assert caught.value.code == "upstream_invalid_stream"
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False,
-    allow_infinity=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from(["id", "index", "delta", "content", "role", "tool_calls", "function",
-                         "arguments", "finish_reason", "text", "usage", "prompt_tokens"]),
-        inner, max_size=4),
-    max_leaves=12,
-)  # fmt: skip
-
-
-@settings(max_examples=100)
-@given(
-    wild=st.fixed_dictionaries(
-        {"choices": st.lists(st.dictionaries(
-            st.sampled_from(["index", "delta", "finish_reason", "text"]), JSON), max_size=3)
-         | JSON},
-        optional=dict.fromkeys(["id", "object", "created", "model", "usage", "error"], JSON),
-    ),
-    kind=st.sampled_from([Kind.CHAT, Kind.COMPLETION]),
-)  # fmt: skip
-def test_wild_events_are_repaired_or_refused_and_nothing_else(wild, kind):
-    stream = normaliser(kind, usage=True)
-
-    try:
-        out = stream.feed(frame(wild) * 2) + stream.finish()
-    except GatewayError:
-        return
-
-    assert all(one["object"].endswith(("chunk", "completion")) for one in events(out))
-
-
-@settings(max_examples=60)
-@given(noise=st.binary(max_size=200))
-def test_noise_never_looks_like_an_answer(noise):
-    with pytest.raises(GatewayError):
-        heard(noise)

@@ -2,45 +2,16 @@
 
 import pytest
 
-from gateway.backends.base import Backend, ModelCard, Probe, Upstream
-from gateway.backends.transport import Timeouts
-from gateway.kernel.call import Kind
+from gateway.backends.base import ModelCard
 from gateway.routing.catalog import Catalog
 from gateway.web.services import part_of
-
-
-class Listing(Backend):
-    """A backend that lists whatever the test wants and answers nothing."""
-
-    can = frozenset({Kind.CHAT})
-    schemes = ("listing",)
-
-    def __init__(self, name="gpu"):
-        timeouts = Timeouts(1.0, 1.0, 1.0)
-        upstream = Upstream(name=name, url="listing://", timeouts=timeouts, max_response_bytes=1)
-        super().__init__(upstream, None)
-
-    @classmethod
-    def http_url(cls, url):
-        return None
-
-    def reply(self, call, model, wait):
-        raise NotImplementedError
-
-    def stream(self, call, model, wait, beat_s):
-        raise NotImplementedError
-
-    def probe(self):
-        return Probe("http://127.0.0.1:1/models")
-
-    def models(self, document):
-        return document
+from tests.fakes.backend import ScriptedBackend
 
 
 @pytest.fixture
 def listing_app(make_app):
     """An application over one upstream that was heard from."""
-    app = make_app(backends=(Listing(),))
+    app = make_app(backends=(unheard(),))
     part_of(app, Catalog).learn(
         "gpu",
         [
@@ -50,6 +21,11 @@ def listing_app(make_app):
         ],
     )
     return app
+
+
+def unheard():
+    """Return a backend that was not looked at yet."""
+    return ScriptedBackend("gpu").probed_at("http://127.0.0.1:1/models")
 
 
 def ask(app, path, headers):
@@ -118,7 +94,7 @@ def test_an_upstream_that_went_silent_keeps_its_models_listed(listing_app, heade
 
 
 def test_before_anything_was_heard_the_list_is_empty_not_an_error(make_app, headers):
-    answer = ask(make_app(backends=(Listing(),)), "/v1/models", headers)
+    answer = ask(make_app(backends=(unheard(),)), "/v1/models", headers)
 
     assert answer.json == {"object": "list", "data": []}
 

@@ -45,12 +45,14 @@ def test_the_deciding_and_the_explaining_side_agree_on_every_body(document: obje
     assert passes(document) == (not explained), explained
 
 
-@pytest.mark.parametrize("value", EDGES, ids=lambda value: repr(value)[:30])
 @pytest.mark.parametrize("field", ["model", "input", "encoding_format", "dimensions", "other"])
-def test_both_sides_agree_at_every_border_of_every_field(field: str, value: object):
-    document = {"model": "m", "input": "x", field: value}
+def test_both_sides_agree_at_every_border_of_every_field(field: str):
+    documents = [{"model": "m", "input": "x", field: value} for value in EDGES]
 
-    assert passes(document) == (not EmbeddingsRequest().validate(document))
+    passing = [passes(document) for document in documents]
+
+    assert passing == [not EmbeddingsRequest().validate(document) for document in documents]
+    assert True in passing
 
 
 @pytest.mark.parametrize(

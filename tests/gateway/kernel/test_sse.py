@@ -146,16 +146,17 @@ def test_what_we_write_is_what_we_read():
 
 
 @pytest.mark.parametrize("extra", [0, 1])
-def test_a_line_of_one_mebibyte_passes_and_one_byte_more_does_not(extra: int):
+@pytest.mark.parametrize("newline", NEWLINES, ids=["LF", "CR", "CRLF"])
+def test_a_line_of_one_mebibyte_passes_and_one_byte_more_does_not(newline: bytes, extra: int):
     line = b"data: " + b"x" * (LINE_LIMIT_BYTES - 6 + extra)
-    stream = line + b"\r\n\r\n"
-    half = len(stream) // 2
+    end = newline * 2
+    half = len(line) // 2
 
     outcomes = [
-        outcome_of(stream),
-        outcome_of(stream[:half], stream[half:]),
-        outcome_of(line, b"\r", b"\n", b"\r\n"),
-        outcome_of(line + b"\r", b"\n\r\n"),
+        outcome_of(line + end),
+        outcome_of(line[:half], line[half:] + end),
+        outcome_of(line, *(end[i : i + 1] for i in range(len(end)))),
+        outcome_of(line + end[:1], end[1:]),
     ]
 
     assert outcomes == ["upstream_invalid_stream" if extra else [line[6:]]] * 4

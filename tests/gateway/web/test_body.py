@@ -177,6 +177,20 @@ def test_a_body_that_drips_is_ended_at_its_deadline_however_steadily_it_comes():
     assert 0.2 <= took < 2
 
 
+@pytest.mark.T(3)
+@pytest.mark.parametrize("coding", ["gzip", "gzip, chunked", "chunked, gzip", "identity", ""])
+def test_a_body_in_another_coding_is_refused_and_its_connection_closed(coding):
+    closed = []
+    incoming = wsgi.incoming("POST", body=b"abc", HTTP_TRANSFER_ENCODING=coding)
+    incoming.environ["gateway.force_close"] = lambda: closed.append(True)
+
+    with pytest.raises(InvalidRequest) as caught:
+        read_body(incoming, SETTINGS)
+
+    assert caught.value.code == "bad_chunks"
+    assert closed == [True]
+
+
 def test_without_gunicorn_a_body_is_read_too():
     incoming = wsgi.incoming("POST", body=b"abc")
 

@@ -103,6 +103,17 @@ def test_an_early_failure_is_a_real_error_and_the_source_is_closed(open_body, er
     with pytest.raises(type(error)):
         opened()
 
+    assert source.failures == [error]
+    assert source.closed == 1
+
+
+def test_an_early_defect_is_noted_as_one_and_left_to_the_edge(open_body):
+    source, opened = open_body(RuntimeError("sk-canary-1234567890"))
+
+    with pytest.raises(RuntimeError):
+        opened()
+
+    assert [error.code for error in source.failures] == ["internal_error"]
     assert source.closed == 1
 
 
