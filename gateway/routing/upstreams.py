@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from gateway.backends.base import Upstream, backend_for
 from gateway.backends.settings import BackendSettings
@@ -25,12 +26,16 @@ def configured(
         problems: Every mistake is appended here.
     """
     urls = dict(_listed(routing.upstreams, problems))
-    for name, url, usual in (
-        ("ollama", routing.ollama_url, OLLAMA_URL),
-        ("mlx", routing.mlx_url, MLX_URL),
+    for name, variable, url, usual in (
+        ("ollama", "OLLAMA_BASE_URL", routing.ollama_url, OLLAMA_URL),
+        ("mlx", "MLX_BASE_URL", routing.mlx_url, MLX_URL),
     ):
-        if url or (routing.default_upstream == name and name not in urls):
-            urls.setdefault(name, _native(name, url or usual))
+        native = _native(name, url or usual)
+        problem = _url_problem(url if "://" in url else native)
+        if problem:
+            problems.append(f"{variable}: {problem}")
+        elif url or (routing.default_upstream == name and name not in urls):
+            urls.setdefault(name, native)
     keys = dict(_pairs(routing.upstream_api_keys, "GATEWAY_UPSTREAM_API_KEYS", problems))
     # By its place, not by its name: where the name was forgotten, that is half of the key.
     problems.extend(
@@ -104,10 +109,22 @@ def _url_problem(url: str) -> str:
     if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         return "the address has characters that do not belong there"
     try:
-        backend_for(url)
+        http_url = backend_for(url).http_url(url)
     except LookupError as error:
         return str(error.args[0])
-    return ""
+    return (
+        ""
+        if http_url is None or _has_place(http_url)
+        else ("the address needs a host and, if it names a port, one from 1 to 65535")
+    )
+
+
+def _has_place(http_url: str) -> bool:
+    try:
+        parts = urlsplit(http_url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _pairs(text: str, variable: str, problems: list[str]) -> Iterator[tuple[str, str]]:
