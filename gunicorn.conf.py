@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from gateway.auth.first_key import forget_plain, make_first_key
+from gateway.auth.first_key import forget_plain, make_first_key, stored_digests
 from gateway.kernel.errors import SettingsError
 from gateway.kernel.settings import read_environ
 from gateway.ops.banner import banner
@@ -51,7 +51,12 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
 def on_starting(server):
     """Run once in the master, before any fork: first key, metrics directory, warnings."""
-    server.first_key = None if _settings.keys else make_first_key(Path(_web.data_dir))
+    try:
+        stored_digests(Path(_web.data_dir))
+        server.first_key = None if _settings.keys else make_first_key(Path(_web.data_dir))
+    except SettingsError as error:
+        sys.stderr.write(f"The gateway cannot start:\n{error.message}\n")
+        sys.exit(2)
     if _METRICS_DIR not in os.environ:
         os.environ[_METRICS_DIR] = tempfile.mkdtemp(prefix="gateway-metrics-", dir=worker_tmp_dir)
         server.metrics_dir = os.environ[_METRICS_DIR]

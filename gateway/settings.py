@@ -68,8 +68,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         problems += [f"GATEWAY_ENV=production: {line}" for line in warnings]
     known = [name for row in rows for name in (row.env, *row.also)]
     known += [f"{name}_FILE" for row in rows if row.secret for name in (row.env, *row.also)]
-    warnings += strange_names(environ, known)
+    strange = strange_names(environ, known)
+    if problems:
+        # A misspelt name may be the reason for what follows; it must not stay hidden.
+        problems += strange
     refuse(problems)
     return Settings(
-        web, auth, routing, backends, usage, upstreams, keys, tuple(warnings), tuple(rows)
+        web, auth, routing, backends, usage, upstreams, keys, (*warnings, *strange), tuple(rows)
     )
