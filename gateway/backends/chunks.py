@@ -76,12 +76,20 @@ class ToolCalls:
         return changed
 
     def _place_of(self, delta: dict[str, Any]) -> tuple[int, bool]:
-        """Return the index of a delta's call and if it is new; nameless ones go on the last."""
-        index, name = delta.get("index"), delta.get("id")
-        keys: list[int | str] = [index] if isinstance(index, int) else []
-        keys += [name] if isinstance(name, str) and name else []
-        keys = keys or [self._last]
+        """Return the index of a delta's call and if it is new.
+
+        A function's name under a new id opens a call even at a known index: some servers number
+        every call 0. What has neither name, id nor index goes on the last call.
+        """
+        index, name, function = delta.get("index"), delta.get("id"), delta.get("function")
+        opens = isinstance(function, dict) and bool(function.get("name"))
+        keys: list[int | str] = [name] if isinstance(name, str) and name else []
+        has_new_id = bool(keys) and name not in self._places
+        keys += [index] if isinstance(index, int) else []
+        keys = keys or [f"call {self._seen}" if opens else self._last]
         known = next((key for key in keys if key in self._places), None)
+        if opens and has_new_id:
+            known = None
         place = self._seen if known is None else self._places[known]
         self._places.update(dict.fromkeys(keys, place))
         self._seen = max(self._seen, place + 1)

@@ -32,9 +32,9 @@ _NOT_SERVED = frozenset({
     HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED,
 })  # fmt: skip
 _ADDRESS = re.compile(
-    r"""(?i)\b[a-z][a-z0-9+.-]*://[^\s"'<>),]+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"""
-    r"|\b[\w.-]+:\d{2,5}\b|\[?(?<![\w:])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{1,4}\b(?:\](?::\d+)?)?"
-    r"|\blocalhost\b|\b(?:[\w-]+\.)+(?:local|internal|lan|corp|intranet|svc|com|net|org|io|dev)\b"
+    r"""(?i)\b[a-z][a-z0-9+.-]{0,20}://[^\s"'<>),]+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"""
+    r"|\b[\w.-]{1,100}:\d{2,5}\b|\[?(?<![\w:])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{1,4}\b(?:\](?::\d+)?)?"
+    r"|\blocalhost\b|\b(?:[\w-]{1,63}\.){1,8}(?:local|internal|lan|corp|intranet|svc|com|net|org|io|dev)\b"
 )
 _SECRET = re.compile(
     r"(?i)\b(?:sk|pk|rk|key|nxs|hf|gsk|xai)[-_][\w*-]{6,}"

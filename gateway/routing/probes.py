@@ -15,6 +15,7 @@ from gateway.routing.catalog import Catalog
 from gateway.routing.settings import RoutingSettings
 
 _ANSWER_LIMIT_BYTES = 8_388_608
+_READ_BYTES = 65_536
 _UNWELL_S = 5.0
 """Time between two looks at an upstream that did not answer."""
 _JITTER = random.Random()  # noqa: S311  # spreads load, guards nothing
@@ -101,7 +102,9 @@ class Probes:
             with response:
                 if response.status_code != requests.codes.ok:
                     raise UpstreamError(f"answered with status {response.status_code}")
-                body = response.raw.read(_ANSWER_LIMIT_BYTES + 1)
-        if len(body) > _ANSWER_LIMIT_BYTES:
-            raise UpstreamError("answered with too long a model list")
+                body = bytearray()
+                for block in response.iter_content(_READ_BYTES):
+                    body += block
+                    if len(body) > _ANSWER_LIMIT_BYTES:
+                        raise UpstreamError("answered with too long a model list")
         return orjson.loads(body)

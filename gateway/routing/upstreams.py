@@ -112,11 +112,9 @@ def _url_problem(url: str) -> str:
         http_url = backend_for(url).http_url(url)
     except LookupError as error:
         return str(error.args[0])
-    return (
-        ""
-        if http_url is None or _has_place(http_url)
-        else ("the address needs a host and, if it names a port, one from 1 to 65535")
-    )
+    if http_url is not None and not _has_place(http_url):
+        return "the address needs a host and, if it names a port, one from 1 to 65535"
+    return ""
 
 
 def _has_place(http_url: str) -> bool:

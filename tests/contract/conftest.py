@@ -8,17 +8,7 @@ from tests.contract import sites
 from tests.contract.fake_openai import FakeOpenAI
 from tests.contract.flavours import FLAVOURS, Flavour
 from tests.contract.running import Gateway, start_gateway
-from tests.contract.sites import Site
-
-ORIGIN = "https://app.example"
-"""A browser origin that the gateway before the fake server allows."""
-FIRST_BYTE_LIMIT_S = 2.0
-SEED_KEYS = {
-    "GATEWAY_BEARER_TOKEN": "YOUR_TOKEN",
-    "GATEWAY_API_KEYS": "dev-key",
-    "API_KEYS": "sk-test-key-123",
-}
-"""The keys that stand in the READMEs whose requests must work."""
+from tests.contract.sites import FIRST_BYTE_LIMIT_S, ORIGIN, SEED_KEYS, Site
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -117,6 +117,8 @@ QUIRKS = (
     Quirk("finish-twice", "a second finish, and text after it"),
     Quirk("tools-no-index", "tool calls without index", asks=TOOLS),
     Quirk("tools-no-index-pieces", "the same, arguments in pieces without an id", asks=TOOLS),
+    Quirk("tools-all-zero", "every call numbered 0, told apart by id", asks=TOOLS),
+    Quirk("tools-nothing-but-names", "neither id nor index", asks=TOOLS),
     Quirk("tools-index-from-one", "tool calls counted from 1", asks=TOOLS),
     Quirk("tools-repeated-id", "id, type and name in every delta", asks=TOOLS),
     Quirk("tools-object-arguments", "arguments as an object; finish 'stop'", asks=TOOLS),

@@ -104,7 +104,7 @@ def _comes_up(gateway: Gateway) -> bool:
         try:
             with gateway.connect() as connection:
                 services = connection.ask("GET", "/health").json()["services"]
-        except OSError:
+        except (OSError, EOFError):
             services = {"gateway": "unknown"}
         if "unknown" not in services.values():
             return True

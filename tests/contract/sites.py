@@ -9,6 +9,15 @@ import requests
 from tests.contract import fake_openai
 from tests.contract.running import Gateway
 
+ORIGIN = "https://app.example"
+"""A browser origin that the gateway before the fake server allows."""
+FIRST_BYTE_LIMIT_S = 1.0
+SEED_KEYS = {
+    "GATEWAY_BEARER_TOKEN": "YOUR_TOKEN",
+    "GATEWAY_API_KEYS": "dev-key",
+    "API_KEYS": "sk-test-key-123",
+}
+"""The keys that stand in the READMEs whose requests must work."""
 MESSAGES = [{"role": "user", "content": "What is the weather in Paris?"}]
 WEATHER = {
     "type": "function",

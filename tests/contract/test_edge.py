@@ -3,9 +3,8 @@
 import pytest
 
 from tests.contract import fake_openai
-from tests.contract.conftest import ORIGIN
 from tests.contract.running import Gateway
-from tests.contract.sites import MESSAGES
+from tests.contract.sites import MESSAGES, ORIGIN
 from tests.contract.wire import Answer
 
 CHAT = "/v1/chat/completions"

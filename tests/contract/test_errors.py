@@ -10,11 +10,10 @@ import pytest
 
 from gateway.kernel.clock import monotonic, unix_seconds
 from tests.contract import fake_openai
-from tests.contract.conftest import FIRST_BYTE_LIMIT_S
 from tests.contract.fake_openai import FakeOpenAI
 from tests.contract.flavours import Flavour
 from tests.contract.running import Gateway, start_gateway
-from tests.contract.sites import MESSAGES
+from tests.contract.sites import FIRST_BYTE_LIMIT_S, MESSAGES
 
 TRIES = 3
 """The client's first try and its two usual retries."""

@@ -6,13 +6,10 @@ for no scenario behaves well.
 
 import gzip
 import json
-import socket as plain
-import struct
-import time
 from collections.abc import Callable
-from typing import Any
 
-from gevent.event import Event
+from gateway.kernel.clock import monotonic
+from tests.fakes.fault_exchange import Exchange
 
 FOREVER_S = 60.0
 """How long a scenario that hangs hangs; bounded so that no process outlives its test for long."""
@@ -28,6 +25,7 @@ HOSTILE = (
     "Content-Security-Policy: none",
     "Server: evil/1.0",
 )
+_BAD_JSON = b'data: {"id": "x", "choices": [\n\n'
 SCENARIOS: dict[str, Callable[..., None]] = {}
 
 
@@ -47,119 +45,6 @@ def scenario_of(model: str) -> tuple[Callable[..., None], list[float]]:
 
 def _is_number(word: str) -> bool:
     return word.isascii() and word.replace(".", "", 1).isdigit()
-
-
-class Exchange:
-    """One request and the means to answer it badly.
-
-    Attributes:
-        gone: Set when the peer has left.
-        keep: Whether the connection may carry another request.
-        watcher: The greenlet that sees the peer leave.
-    """
-
-    def __init__(self, sock: Any, kind: str, stream: bool, asked: dict[str, Any]) -> None:  # noqa: FBT001
-        self.sock = sock
-        self.kind = kind
-        self.stream = stream
-        self.asked = asked
-        self.gone = Event()
-        self.keep = True
-        self.watcher: Any = None
-
-    def pause(self, seconds: float) -> None:
-        """Wait, but not past the peer's leaving."""
-        if self.gone.wait(seconds):
-            raise ConnectionResetError("the peer left")
-
-    def send(self, data: bytes) -> None:
-        """Send bytes as they are."""
-        self.sock.sendall(data)
-
-    def head(self, *lines: str, status: str = "200 OK", kind: str | None = None) -> None:
-        """Send a head; of a chunked body unless the lines say otherwise."""
-        usual = "text/event-stream" if self.stream else "application/json"
-        framing = [] if any(_frames(line) for line in lines) else ["Transfer-Encoding: chunked"]
-        text = [f"HTTP/1.1 {status}", f"Content-Type: {kind or usual}", *framing, *lines, "", ""]
-        self.send("\r\n".join(text).encode("latin-1"))
-
-    def chunk(self, data: bytes) -> None:
-        """Send one chunk."""
-        self.send(b"%x\r\n%s\r\n" % (len(data), data))
-
-    def end(self) -> None:
-        """Send the last chunk."""
-        self.send(b"0\r\n\r\n")
-
-    def whole(self, body: bytes, *lines: str, status: str = "200 OK", kind: str = "application/json") -> None:  # fmt: skip
-        """Send a complete answer with its length."""
-        self.head(f"Content-Length: {len(body)}", *lines, status=status, kind=kind)
-        self.send(body)
-
-    def close(self) -> None:
-        """End the connection politely after this scenario."""
-        self.keep = False
-
-    def reset(self) -> None:
-        """End the connection with a reset."""
-        self.keep = False
-        # Not before it has ended: gevent closes no socket that somebody waits on.
-        self.watcher.kill()
-        self.sock.setsockopt(plain.SOL_SOCKET, plain.SO_LINGER, struct.pack("ii", 1, 0))
-        self.sock.close()
-
-    def event(self, text: str | None, *, finish: str | None = None, first: bool = False) -> bytes:
-        """Return one content event, conforming to the last letter."""
-        choice: dict[str, Any] = {"index": 0, "finish_reason": finish}
-        if self.kind == "completions":
-            name, choice["text"] = "text_completion", text or ""
-        else:
-            name = "chat.completion.chunk"
-            choice["delta"] = {} if text is None else {"content": text}
-            if first:
-                choice["delta"] = {"role": "assistant", "content": ""}
-        return self.data(self._base(name) | {"choices": [choice]})
-
-    def data(self, document: dict[str, Any]) -> bytes:
-        """Return an event around a document."""
-        return b"data: " + json.dumps(document, separators=(",", ":")).encode() + b"\n\n"
-
-    def words(self, count: int) -> list[bytes]:
-        """Return the first events of a stream with so many words."""
-        return [self.event("", first=True)] + [self.event(f"word{place} ") for place in range(count)]
-
-    def goodbye(self) -> list[bytes]:
-        """Return the events that end a stream well."""
-        wanted = (self.asked.get("stream_options") or {}).get("include_usage")
-        usage = [self.data(self._base("chat.completion.chunk") | {"choices": [], "usage": _USAGE})]
-        return [self.event(None, finish="stop"), *(usage if wanted else []), b"data: [DONE]\n\n"]
-
-    def document(self, text: str = "word0 word1") -> bytes:
-        """Return a complete answer of this kind of call."""
-        if self.kind == "embeddings":
-            vectors = [{"object": "embedding", "index": 0, "embedding": [0.5, -0.25, 1.0]}]
-            found = {"object": "list", "data": vectors, "model": self.asked["model"]}
-            return json.dumps(found | {"usage": {"prompt_tokens": 2, "total_tokens": 2}}).encode()
-        choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
-        if self.kind == "completions":
-            name, choice["text"] = "text_completion", text
-        else:
-            name = "chat.completion"
-            choice["message"] = {"role": "assistant", "content": text}
-        return json.dumps(self._base(name) | {"choices": [choice], "usage": _USAGE}).encode()
-
-    def _base(self, name: str) -> dict[str, Any]:
-        return {"id": "fault-1", "object": name, "created": 1_700_000_000, "model": self.asked["model"]}  # fmt: skip
-
-
-_USAGE = {"prompt_tokens": 2, "completion_tokens": 2, "total_tokens": 4}
-
-
-_BAD_JSON = b'data: {"id": "x", "choices": [\n\n'
-
-
-def _frames(line: str) -> bool:
-    return line.lower().startswith(("content-length:", "transfer-encoding:", "connection: close"))
 
 
 def _stream(exchange: Exchange, events: list[bytes]) -> None:
@@ -206,9 +91,15 @@ def play_ok(exchange: Exchange, words: float = 2) -> None:
 @scenario
 def play_echo(exchange: Exchange) -> None:
     """Repeats what it was told last."""
-    text = exchange.asked["messages"][-1]["content"] if exchange.kind == "chat" else exchange.asked["prompt"]
+    text = (
+        exchange.asked["messages"][-1]["content"]
+        if exchange.kind == "chat"
+        else exchange.asked["prompt"]
+    )
     if exchange.stream:
-        _stream(exchange, [exchange.event("", first=True), exchange.event(text), *exchange.goodbye()])
+        _stream(
+            exchange, [exchange.event("", first=True), exchange.event(text), *exchange.goodbye()]
+        )
     else:
         exchange.whole(exchange.document(text))
 
@@ -228,7 +119,7 @@ def play_ttft(exchange: Exchange, seconds: float = FOREVER_S) -> None:
 
 @scenario
 def play_late(exchange: Exchange, seconds: float = FOREVER_S) -> None:
-    """Sends its head at once and its body after a while, as servers do while they read a long prompt."""
+    """Sends its head at once, its body later: servers do while they read a long prompt."""
     exchange.head()
     exchange.pause(seconds)
     body = exchange.words(2) + exchange.goodbye() if exchange.stream else [exchange.document()]
@@ -278,8 +169,8 @@ def play_drip(exchange: Exchange, interval_s: float = 0.1, words: float = 20) ->
 def play_never_ends(exchange: Exchange, interval_s: float = 0.05) -> None:
     exchange.head()
     block = exchange.event("again ") if exchange.stream else b" " * 64
-    ends_s = time.monotonic() + FOREVER_S
-    while time.monotonic() < ends_s:
+    ends_s = monotonic() + FOREVER_S
+    while monotonic() < ends_s:
         exchange.chunk(block)
         exchange.pause(interval_s)
     exchange.close()
@@ -324,7 +215,9 @@ def play_trunc_length(exchange: Exchange) -> None:
 def play_trunc_close(exchange: Exchange, words: float = 2) -> None:
     """An unframed body: only its content tells that it was cut."""
     exchange.head("Connection: close")
-    exchange.send(b"".join(exchange.words(int(words))) if exchange.stream else exchange.document()[:40])
+    exchange.send(
+        b"".join(exchange.words(int(words))) if exchange.stream else exchange.document()[:40]
+    )
     exchange.close()
 
 
@@ -371,7 +264,8 @@ def play_not_http(exchange: Exchange) -> None:
 
 @scenario
 def play_500(exchange: Exchange) -> None:
-    body = b'{"error":{"message":"cuda out of memory at /opt/models/x.bin on 10.0.0.7:8001 with sk-secret12345"}}'
+    said = b"cuda out of memory at /opt/models/x.bin on 10.0.0.7:8001 with sk-secret12345"
+    body = b'{"error":{"message":"%s"}}' % said
     exchange.whole(body, status="500 Internal Server Error")
 
 
@@ -382,18 +276,27 @@ def play_503(exchange: Exchange) -> None:
 
 @scenario
 def play_429_ra(exchange: Exchange, seconds: float = 7) -> None:
-    exchange.whole(b'{"error":{"message":"slow down"}}', f"Retry-After: {seconds:g}", status="429 Too Many Requests")  # fmt: skip
+    exchange.whole(
+        b'{"error":{"message":"slow down"}}',
+        f"Retry-After: {seconds:g}",
+        status="429 Too Many Requests",
+    )
 
 
 @scenario
 def play_503_ra(exchange: Exchange, seconds: float = 7) -> None:
-    exchange.whole(b'{"error":{"message":"busy"}}', f"Retry-After: {seconds:g}", status="503 Service Unavailable")  # fmt: skip
+    exchange.whole(
+        b'{"error":{"message":"busy"}}',
+        f"Retry-After: {seconds:g}",
+        status="503 Service Unavailable",
+    )
 
 
 @scenario
 def play_400(exchange: Exchange) -> None:
     exchange.whole(
-        b'{"error":{"message":"temperature must be at most 2","type":"invalid_request_error","param":"temperature"}}',
+        b'{"error":{"message":"temperature must be at most 2","type":"invalid_request_error",'
+        b'"param":"temperature"}}',
         status="400 Bad Request",
     )
 
@@ -408,12 +311,16 @@ def play_context(exchange: Exchange) -> None:
 
 @scenario
 def play_422(exchange: Exchange) -> None:
-    exchange.whole(b'{"detail":[{"loc":["body","n"],"msg":"too large"}]}', status="422 Unprocessable Entity")  # fmt: skip
+    exchange.whole(
+        b'{"detail":[{"loc":["body","n"],"msg":"too large"}]}', status="422 Unprocessable Entity"
+    )
 
 
 @scenario
 def play_401(exchange: Exchange) -> None:
-    exchange.whole(b'{"error":{"message":"bad key sk-gateway-secret-9"}}', status="401 Unauthorized")  # fmt: skip
+    exchange.whole(
+        b'{"error":{"message":"bad key sk-gateway-secret-9"}}', status="401 Unauthorized"
+    )
 
 
 @scenario
@@ -423,7 +330,10 @@ def play_403(exchange: Exchange) -> None:
 
 @scenario
 def play_404_model(exchange: Exchange) -> None:
-    exchange.whole(b'{"error":{"message":"The model `x` does not exist","code":"model_not_found"}}', status="404 Not Found")  # fmt: skip
+    exchange.whole(
+        b'{"error":{"message":"The model `x` does not exist","code":"model_not_found"}}',
+        status="404 Not Found",
+    )
 
 
 @scenario
@@ -626,6 +536,8 @@ def play_second_answer(exchange: Exchange) -> None:
     """Sends somebody else's answer behind the own one."""
     body = exchange.document()
     evil = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen"
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     exchange.send(head.encode() + body + evil)
     exchange.pause(0.3)

@@ -1,6 +1,6 @@
 """A model server that misbehaves on demand: raw bytes, the scenario chosen by the model's name.
 
-Run as a process of its own: ``python -m tests.fakes.fault_upstream [--models a,b] [--always name]``.
+Run as a process of its own: ``python -m tests.fakes.fault_upstream --models a,b --always name``.
 It prints one JSON line with its ports and lives until it is told to stop or its standard input
 closes. ``GET /control/requests`` tells what it saw, with times on the monotonic clock, which all
 processes of a host share; ``GET /control/open`` how many connections it holds.
@@ -10,7 +10,6 @@ import argparse
 import json
 import signal
 import sys
-import time
 from dataclasses import asdict, dataclass, field
 
 import gevent
@@ -19,11 +18,17 @@ from gevent.event import Event
 from gevent.fileobject import FileObject
 from gevent.server import StreamServer
 
-from tests.fakes.fault_scenarios import Exchange, scenario_of
+from gateway.kernel.clock import monotonic
+from tests.fakes.fault_exchange import Exchange
+from tests.fakes.fault_scenarios import scenario_of
 
 LISTED = ("ok", "ok_5")
 _CONTROL = "/control/"
-_KINDS = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}  # fmt: skip
+_KINDS = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completions",
+    "/v1/embeddings": "embeddings",
+}
 
 
 @dataclass
@@ -96,8 +101,9 @@ class FaultUpstream:
             return _tell(sock, {"object": "list", "data": data})
         asked = json.loads(body)
         record = Record(
-            headers.get("x-request-id", ""), path, asked["model"], bool(asked.get("stream")), number, place,
-            time.monotonic(), headers, sorted(asked),
+            headers.get("x-request-id", ""), path, asked["model"], bool(asked.get("stream")),
+            number, place,
+            monotonic(), headers, sorted(asked),
         )  # fmt: skip
         self.records.append(record)
         return self._play(sock, record, asked)
@@ -126,10 +132,10 @@ class FaultUpstream:
             play(exchange, *numbers)
         except OSError:
             exchange.keep = False
-            record.closed_s = record.closed_s or time.monotonic()
+            record.closed_s = record.closed_s or monotonic()
         finally:
             exchange.watcher.kill()
-            record.ended_s = time.monotonic()
+            record.ended_s = monotonic()
         return exchange.keep and record.closed_s is None
 
 
@@ -173,7 +179,7 @@ def _watch(sock, record: Record, seen: Event) -> None:
     except OSError:
         gone = True
     if gone:
-        record.closed_s = time.monotonic()
+        record.closed_s = monotonic()
         seen.set()
 
 
@@ -194,7 +200,7 @@ def _black_hole() -> list[socket.socket]:
     held = [listener]
     for _ in range(4):
         filler = socket.socket()
-        filler.setblocking(False)  # noqa: FBT003
+        filler.setblocking(False)
         filler.connect_ex(listener.getsockname())
         held.append(filler)
     return held
@@ -208,9 +214,7 @@ def main() -> None:
     parser.add_argument("--list", default="")
     parser.add_argument("--port", type=int, default=0)
     arguments = parser.parse_args()
-    upstream = FaultUpstream(
-        tuple(arguments.models.split(",")), arguments.always, arguments.list
-    )
+    upstream = FaultUpstream(tuple(arguments.models.split(",")), arguments.always, arguments.list)
     server = StreamServer(("127.0.0.1", arguments.port), upstream.serve, backlog=2048)
     server.start()
     black_hole = _black_hole()

@@ -1,12 +1,13 @@
-"""A client that keeps no rule of HTTP unless its test wants to: bytes out, bytes in, every moment noted."""
+"""A client that keeps no rule of HTTP unless its test wants to: bytes out, bytes in, all timed."""
 
 import json
 import socket
 import struct
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
+
+from gateway.kernel.clock import monotonic
 
 READ_BYTES = 65_536
 
@@ -76,7 +77,7 @@ class RawClient:
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._held = b""
 
-    def __enter__(self) -> "RawClient":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,9 +87,9 @@ class RawClient:
         """Send bytes as they are."""
         self.sock.sendall(data)
 
-    def ask(self, *args: Any, **kwargs: Any) -> Answer:
+    def ask(self, message: bytes) -> Answer:
         """Send a request and return its answer."""
-        self.send(request(*args, **kwargs))
+        self.send(message)
         return self.answer()
 
     def answer(self, *, until: bytes = b"") -> Answer:
@@ -102,7 +103,7 @@ class RawClient:
         data, self._held = self._held, b""
         while True:
             if data:
-                answer.stamps.append((time.monotonic(), len(data)))
+                answer.stamps.append((monotonic(), len(data)))
             if reader.feed(data) or (until and until in answer.body):
                 self._held = answer.left
                 return answer
@@ -127,10 +128,10 @@ class RawClient:
             said += data
 
     def is_closed(self, within_s: float) -> bool:
-        """Tell whether the other side ends the connection in time; what it says first is dropped."""
-        ends_s = time.monotonic() + within_s
+        """Tell whether the other side ends the connection in time; its words are dropped."""
+        ends_s = monotonic() + within_s
         try:
-            while (left_s := ends_s - time.monotonic()) > 0:
+            while (left_s := ends_s - monotonic()) > 0:
                 self.sock.settimeout(left_s)
                 if not self.sock.recv(READ_BYTES):
                     return True

@@ -37,6 +37,8 @@ class Crew:
         """Stop everything."""
         for server in (*self.gateways, *self.upstreams):
             server.stop()
+        trouble = [line for gateway in self.gateways for line in gateway.trouble()]
+        assert not trouble, "\n".join(trouble)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,6 +46,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Show the figures that tests measured."""
+    for report in terminalreporter.stats.get("passed", ()):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{report.nodeid.rpartition('/')[2]}: {name} = {value}")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The processes that system tests start: the gateway as operators run it, and the fault upstream."""
+"""The processes that system tests start: the gateway as it is operated, and the fault upstream."""
 
 import contextlib
 import http.client
@@ -14,15 +14,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from gateway.kernel.clock import monotonic
 from tests.fakes.rawclient import Answer, RawClient, request
 
 ROOT = Path(__file__).resolve().parents[2]
+CHAT = "/v1/chat/completions"
 KEY = "system-test-key-0123456789-0123456789"
 START_S = 40.0
 _POLL_S = 0.02
 _STARTS = 3
 _FDS_SLACK = 5
-_TROUBLE = re.compile(r"Traceback|Exception ignored|\"level\":\"(?:ERROR|CRITICAL)\"|\[(?:ERROR|CRITICAL)\]")
+_TROUBLE = re.compile(
+    r"Traceback|Exception ignored|\"level\":\"(?:ERROR|CRITICAL)\"|\[(?:ERROR|CRITICAL)\]"
+)
 _TCP_REMOTE, _TCP_INODE = 2, 9
 
 
@@ -38,20 +42,20 @@ def wait_until(holds: Any, within_s: float, what: str) -> Any:
     Raises:
         AssertionError: It did not become true in time.
     """
-    ends_s = time.monotonic() + within_s
-    while time.monotonic() < ends_s:
+    ends_s = monotonic() + within_s
+    while monotonic() < ends_s:
         result = holds()
         if result:
             return result
-        time.sleep(_POLL_S)
+        pause(_POLL_S)
     raise AssertionError(f"not within {within_s:g} s: {what}")
 
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:
     """Return the whole environment of a gateway: nothing of the caller's but the path."""
     return {
-        "PATH": os.environ.get("PATH", ""), "HOME": str(folder), "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8",
-        "TMPDIR": str(folder), **settings,
+        "PATH": os.defpath, "HOME": str(folder), "TMPDIR": str(folder), "PYTHONPATH": str(ROOT),
+        "LANG": "C.UTF-8", **settings,
     }  # fmt: skip
 
 
@@ -63,11 +67,15 @@ class Gateway:
         expected: What it may say although it looks like trouble.
     """
 
-    def __init__(self, folder: Path, upstreams: Mapping[str, "Upstream | int"] | None = None, **settings: Any) -> None:  # fmt: skip
+    def __init__(
+        self, folder: Path, upstreams: Mapping[str, "Upstream | int"] | None = None, **settings: Any
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._pooled = [_port_of(upstream) for upstream in (upstreams or {}).values()]
-        named = ";".join(f"{name}=http://127.0.0.1:{_port_of(up)}" for name, up in (upstreams or {}).items())
+        named = ";".join(
+            f"{name}=http://127.0.0.1:{_port_of(up)}" for name, up in (upstreams or {}).items()
+        )
         defaults = {
             "GATEWAY_API_KEYS": KEY, "WEB_CONCURRENCY": 1, "DATA_DIR": folder / "data",
             "GATEWAY_UPSTREAMS": named, "GATEWAY_MOCK": "off" if upstreams else "auto",
@@ -84,7 +92,10 @@ class Gateway:
         """Start and wait until it is ready; a port that was taken meanwhile is chosen anew."""
         for _ in range(_STARTS):
             self.spawn()
-            if wait_until(self.is_settled, START_S, f"start; it said {self.output()[-2000:]!r}") == "ready":
+            if (
+                wait_until(self.is_settled, START_S, f"start; it said {self.output()[-2000:]!r}")
+                == "ready"
+            ):
                 self.rest()
                 return self
         raise AssertionError(f"the gateway did not start: {self.output()[-2000:]}")
@@ -95,8 +106,8 @@ class Gateway:
         ports = {"GATEWAY_PORT": str(self.port), "OBSERVABILITY_PORT": str(self.observability_port)}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "serve"], cwd=self.folder, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, env=environment(self.folder, **self.settings, **ports),
+                [sys.executable, "-m", "gateway", "serve"], cwd=self.folder,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(self.folder, **self.settings, **ports),
             )  # fmt: skip
 
     def is_settled(self) -> str:
@@ -104,7 +115,9 @@ class Gateway:
         if self.process.poll() is not None:
             return "ended"
         try:
-            ready = [self.look("/readyz")[0] == http.HTTPStatus.OK for _ in range(2 * self.worker_count)]
+            ready = [
+                self.look("/readyz")[0] == http.HTTPStatus.OK for _ in range(2 * self.worker_count)
+            ]
         except OSError:
             return ""
         return "ready" if all(ready) and len(self.workers()) == self.worker_count else ""
@@ -126,7 +139,9 @@ class Gateway:
 
     def look(self, path: str, port: int | None = None) -> tuple[int, Any]:
         """Return status and document of a GET on the observability port."""
-        connection = http.client.HTTPConnection("127.0.0.1", port or self.observability_port, timeout=5)
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", port or self.observability_port, timeout=5
+        )
         try:
             connection.request("GET", path)
             reply = connection.getresponse()
@@ -137,11 +152,13 @@ class Gateway:
             connection.close()
         return reply.status, json.loads(body) if body[:1] in b"{[" else body.decode()
 
-    def ask(self, body: Any, path: str = "/v1/chat/completions", timeout_s: float = 15.0, **headers: str) -> Answer:  # fmt: skip
+    def ask(self, body: Any, path: str = CHAT, timeout_s: float = 15.0, **headers: str) -> Answer:
         """Return the answer to one request on a connection of its own."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         with RawClient(self.port, timeout_s) as client:
-            return client.ask("POST", path, key=KEY, body=body, headers={"Connection": "close", **named})
+            return client.ask(
+                request("POST", path, key=KEY, body=body, headers={"Connection": "close", **named})
+            )
 
     def metric(self, name: str) -> float:
         """Return a metric's value, all its series added up."""
@@ -166,7 +183,11 @@ class Gateway:
 
     def line(self, request_id: str) -> dict[str, Any]:
         """Return the one log line of a request."""
-        found = wait_until(lambda: self.lines(event="request", request_id=request_id), 5, f"log line of {request_id}")  # fmt: skip
+        found = wait_until(
+            lambda: self.lines(event="request", request_id=request_id),
+            5,
+            f"log line of {request_id}",
+        )
         assert len(found) == 1, found
         return found[0]
 
@@ -201,12 +222,15 @@ class Gateway:
         self._mark = len(self.output())
 
     def trouble(self) -> list[str]:
-        """Return what went wrong since the last look: tracebacks, errors, descriptors that stayed open."""
+        """Return what went wrong since the last look: tracebacks, errors, leaked descriptors."""
         text = self.output()
         said, self._mark = text[self._mark :], len(text)
         for words in self.expected:
             said = said.replace(words, "")
-        problems = [said[max(0, found.start() - 200) : found.end() + 1500] for found in _TROUBLE.finditer(said)]
+        problems = [
+            said[max(0, found.start() - 200) : found.end() + 1500]
+            for found in _TROUBLE.finditer(said)
+        ]
         with contextlib.suppress(AssertionError):
             wait_until(lambda: not self._leaks(), 30, "descriptors back to base")
         return problems[:3] + self._leaks()
@@ -237,7 +261,9 @@ class Gateway:
             workers = self.workers()
             self.terminate()
             try:
-                self.process.wait(int(self.settings.get("GATEWAY_GRACEFUL_TIMEOUT_SECONDS", "35")) + 10)
+                self.process.wait(
+                    int(self.settings.get("GATEWAY_GRACEFUL_TIMEOUT_SECONDS", "35")) + 10
+                )
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -258,8 +284,10 @@ class Upstream:
     def start(self, port: int = 0) -> "Upstream":
         """Start it, on a given port if it must be that one."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fakes.fault_upstream", "--port", str(port), *self._arguments],
-            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [
+                sys.executable, "-m", "tests.fakes.fault_upstream", "--port", str(port),
+                *self._arguments,
+            ], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
         assert self._process.stdout is not None
         ports = json.loads(self._process.stdout.readline())
@@ -282,6 +310,7 @@ class Upstream:
 
     def ended(self, request_id: str, within_s: float = 5.0) -> dict[str, Any]:
         """Return the record of a call once it is over."""
+
         def over() -> list[dict[str, Any]]:
             return [record for record in self.seen(request_id) if record["ended_s"] is not None]
 
@@ -317,11 +346,13 @@ class Upstream:
 
 @contextlib.contextmanager
 def running(server: Any) -> Iterator[Any]:
-    """Start a server and stop it whatever happens."""
+    """Start a server and stop it whatever happens; a gateway must leave no trouble behind."""
     try:
         yield server.start()
+        assert not isinstance(server, Gateway) or server.trouble() == []
     finally:
         server.stop()
+    assert not isinstance(server, Gateway) or server.trouble() == [], "said while it stopped"
 
 
 def p99(seconds: list[float]) -> float:
@@ -329,9 +360,22 @@ def p99(seconds: list[float]) -> float:
     return sorted(seconds)[int(len(seconds) * 0.99)]
 
 
-def get(path: str, **headers: str) -> bytes:
-    """Return a GET request with a good key."""
-    return request("GET", path, key=KEY, headers=headers)
+def get(path: str, key: str = KEY) -> bytes:
+    """Return a GET request that is the last one on its connection."""
+    return request("GET", path, key=key, headers={"Connection": "close"})
+
+
+def post(body: Any, request_id: str = "", path: str = CHAT, **headers: str) -> bytes:
+    """Return a POST request with a good key."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    if request_id:
+        named["X-Request-Id"] = request_id
+    return request("POST", path, key=KEY, body=body, headers=named)
+
+
+def pause(seconds: float) -> None:
+    """Let time pass: these tests are about real clocks."""
+    time.sleep(seconds)  # noqa: TID251
 
 
 def _port_of(upstream: Upstream | int) -> int:
@@ -340,12 +384,12 @@ def _port_of(upstream: Upstream | int) -> int:
 
 def _children(pid: int) -> list[int]:
     found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
                 if int(fields[1]) == pid and fields[0] != "Z":
-                    found.append(int(entry))
+                    found.append(int(entry.name))
     return sorted(found)
 
 
@@ -357,9 +401,9 @@ def _memory_bytes(pid: int, name: str) -> int:
 def _descriptors(pid: int) -> list[str]:
     """Return what a process's descriptors point at."""
     links = []
-    for name in os.listdir(f"/proc/{pid}/fd"):
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            links.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+            links.append(str(entry.readlink()))
     return links
 
 

@@ -1,9 +1,8 @@
-"""How large each system test runs: ``quick`` with every ``make test``, ``full`` nightly and before a release."""
+"""How large each system test is: quick with every ``make test``, full before a release."""
 
-import os
+from gateway.kernel.settings import read_environ
 
 SIZES: dict[str, tuple[int, int]] = {
-    # name: (quick, full)
     "T02 mutated bodies": (7_000, 50_000),
     "T04 limit bytes": (100_000, 20_971_520),
     "T05 nesting": (100_000, 1_000_000),
@@ -22,7 +21,8 @@ SIZES: dict[str, tuple[int, int]] = {
     "slow streams at once": (200, 1_000),
     "first starts that race": (6, 20),
 }
-FULL = os.environ.get("GATEWAY_TEST_SIZE") == "full"
+"""Name: quick, full."""
+FULL = read_environ().get("GATEWAY_TEST_SIZE") == "full"
 
 
 def size_of(name: str) -> int:

@@ -1,4 +1,4 @@
-"""The first start makes one admin key, for one pair of eyes; a wrong configuration starts nothing."""
+"""The first start makes one admin key, for one pair of eyes; a wrong setting starts nothing."""
 
 import json
 import os
@@ -9,13 +9,13 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.rawclient import RawClient
-from tests.system.servers import ROOT, Gateway, environment, free_port, running, wait_until
+from gateway.kernel.clock import monotonic
+from tests.fakes.rawclient import RawClient, request
+from tests.system.servers import ROOT, Gateway, environment, free_port, get, running, wait_until
 from tests.system.sizes import size_of
 
 KEY_FORM = re.compile(r"nxs_[0-9A-Za-z]{8}_[0-9A-Za-z]{32}_[0-9A-Za-z]{6}")
@@ -27,7 +27,7 @@ def _keyless(folder: Path, data: Path, **settings) -> Gateway:
 
 def _status_with(gateway: Gateway, key: str) -> int:
     with RawClient(gateway.port) as client:
-        return client.ask("GET", "/v1/models", key=key, headers={"Connection": "close"}).status
+        return client.ask(get("/v1/models", key)).status
 
 
 def test_without_a_terminal_the_key_lies_in_a_file_for_its_owner_only(tmp_path):
@@ -64,7 +64,10 @@ def test_a_second_start_makes_no_second_key(tmp_path):
 
 def test_starts_that_race_make_one_key_between_them(tmp_path):
     data = tmp_path / "data"
-    gateways = [_keyless(tmp_path / f"gateway{place}", data) for place in range(size_of("first starts that race"))]
+    gateways = [
+        _keyless(tmp_path / f"gateway{place}", data)
+        for place in range(size_of("first starts that race"))
+    ]
     try:
         for gateway in gateways:
             gateway.spawn()
@@ -92,20 +95,20 @@ class Terminal:
         self.port, observability = free_port(), free_port()
         self._near, far = pty.openpty()
         env = environment(
-            folder, GATEWAY_PORT=str(self.port), OBSERVABILITY_PORT=str(observability), DATA_DIR=str(folder / "data"),
-            WEB_CONCURRENCY="2", TERM="xterm",
+            folder, GATEWAY_PORT=str(self.port), OBSERVABILITY_PORT=str(observability),
+            DATA_DIR=str(folder / "data"), WEB_CONCURRENCY="2", TERM="xterm",
         )  # fmt: skip
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "serve"], cwd=folder, env=env, stdin=far, stdout=far, stderr=far,
-            start_new_session=True,
+            [sys.executable, "-m", "gateway", "serve"], cwd=folder, env=env,
+            stdin=far, stdout=far, stderr=far, start_new_session=True,
         )  # fmt: skip
         os.close(far)
         self.said = ""
 
     def read(self, seconds: float, until: str = "") -> None:
         """Look at the terminal for a while."""
-        ends_s = time.monotonic() + seconds
-        while time.monotonic() < ends_s and not (until and until in self.said):
+        ends_s = monotonic() + seconds
+        while monotonic() < ends_s and not (until and until in self.said):
             if select.select([self._near], [], [], 0.1)[0]:
                 try:
                     data = os.read(self._near, 65_536)
@@ -135,7 +138,7 @@ def test_on_a_terminal_the_key_is_shown_once_and_kept_nowhere(tmp_path):
         wait_until(lambda: _answers(terminal.port), 20, "the port is open")
 
         with RawClient(terminal.port) as client:
-            status = client.ask("GET", "/v1/models", key=key, headers={"Connection": "close"}).status
+            status = client.ask(get("/v1/models", key)).status
     finally:
         terminal.stop()
 
@@ -149,7 +152,7 @@ def test_on_a_terminal_the_key_is_shown_once_and_kept_nowhere(tmp_path):
 def _answers(port: int) -> bool:
     try:
         with RawClient(port, timeout_s=2) as client:
-            return client.ask("GET", "/health").status == 200
+            return client.ask(request("GET", "/health")).status == 200
     except OSError:
         return False
 
@@ -157,7 +160,10 @@ def _answers(port: int) -> bool:
 COMMANDS = {
     "serve": [sys.executable, "-m", "gateway", "serve"],
     "config --check": [sys.executable, "-m", "gateway", "config", "--check"],
-    "gunicorn": [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "--chdir", str(ROOT), "wsgi:app"],
+    "gunicorn": [
+        sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"),
+        "--chdir", str(ROOT), "wsgi:app",
+    ],
 }  # fmt: skip
 WRONG = {
     "GATEWAY_PORT": "eighty",
@@ -172,7 +178,15 @@ WRONG = {
 
 def _run(command: str, folder: Path, **settings: str) -> subprocess.CompletedProcess:
     env = environment(folder, DATA_DIR=str(folder / "data"), **settings)
-    return subprocess.run(COMMANDS[command], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)  # fmt: skip
+    return subprocess.run(
+        COMMANDS[command],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -190,7 +204,13 @@ def test_a_wrong_configuration_stops_the_start_and_lists_every_mistake(tmp_path,
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_production_refuses_weak_settings(tmp_path, command):
-    result = _run(command, tmp_path, GATEWAY_ENV="production", GATEWAY_API_KEYS="dev-key,short", GATEWAY_UPSTREAMS="a=http://127.0.0.1:9")  # fmt: skip
+    result = _run(
+        command,
+        tmp_path,
+        GATEWAY_ENV="production",
+        GATEWAY_API_KEYS="dev-key,short",
+        GATEWAY_UPSTREAMS="a=http://127.0.0.1:9",
+    )
 
     assert result.returncode == 2
     assert result.stderr.count("API key") >= 2
@@ -198,7 +218,9 @@ def test_production_refuses_weak_settings(tmp_path, command):
 
 
 def test_no_secret_stands_in_the_list_of_mistakes(tmp_path):
-    result = _run("serve", tmp_path, GATEWAY_UPSTREAM_API_KEYS="nobody=sk-very-secret-1", GATEWAY_PORT="x")
+    result = _run(
+        "serve", tmp_path, GATEWAY_UPSTREAM_API_KEYS="nobody=sk-very-secret-1", GATEWAY_PORT="x"
+    )
 
     assert result.returncode == 2
     assert "sk-very-secret-1" not in result.stderr + result.stdout
@@ -207,9 +229,21 @@ def test_no_secret_stands_in_the_list_of_mistakes(tmp_path):
 def test_the_line_of_the_readme_serves(tmp_path):
     """``gunicorn -c gunicorn.conf.py wsgi:app`` without our command line."""
     port = free_port()
-    env = environment(tmp_path, DATA_DIR=str(tmp_path / "data"), GATEWAY_PORT=str(port), OBSERVABILITY_PORT=str(free_port()), WEB_CONCURRENCY="1")  # fmt: skip
+    env = environment(
+        tmp_path,
+        DATA_DIR=str(tmp_path / "data"),
+        GATEWAY_PORT=str(port),
+        OBSERVABILITY_PORT=str(free_port()),
+        WEB_CONCURRENCY="1",
+    )
     with (tmp_path / "out").open("wb") as out:
-        process = subprocess.Popen([sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"], cwd=ROOT, env=env, stdout=out, stderr=out)  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"],
+            cwd=ROOT,
+            env=env,
+            stdout=out,
+            stderr=out,
+        )
         try:
             wait_until(lambda: _answers(port), 30, "it answers")
         finally:

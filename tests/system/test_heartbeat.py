@@ -1,16 +1,16 @@
 """Streams stay alive in silence, are never held back, and leave in the packets they came in."""
 
+import itertools
 import statistics
-import time
 
 import pytest
 
-from tests.fakes.rawclient import RawClient, chat, request
-from tests.system.servers import KEY, Gateway, Upstream
+from gateway.kernel.clock import monotonic
+from tests.fakes.rawclient import RawClient, chat
+from tests.system.servers import Gateway, Upstream, post
 
 BEAT_S = 0.4
 COMMENT = b": keepalive\n\n"
-CHAT = "/v1/chat/completions"
 
 
 @pytest.fixture(scope="module")
@@ -21,14 +21,17 @@ def upstream(crew) -> Upstream:
 @pytest.fixture(scope="module")
 def gateway(crew, upstream) -> Gateway:
     return crew.gateway(
-        {"up": upstream}, GATEWAY_DEFAULT_UPSTREAM="up", GATEWAY_HEARTBEAT_SECONDS=BEAT_S,
-        GATEWAY_IDLE_TIMEOUT_SECONDS=2, GATEWAY_FIRST_BYTE_TIMEOUT_SECONDS=3,
-    )  # fmt: skip
+        {"up": upstream},
+        GATEWAY_DEFAULT_UPSTREAM="up",
+        GATEWAY_HEARTBEAT_SECONDS=BEAT_S,
+        GATEWAY_IDLE_TIMEOUT_SECONDS=2,
+        GATEWAY_FIRST_BYTE_TIMEOUT_SECONDS=3,
+    )
 
 
 @pytest.mark.parametrize("model", ["late_1.5", "ttft_1.5"])
 def test_a_silent_upstream_costs_a_comment_each_beat(gateway, model):
-    """Whether the upstream has sent its head already or nothing at all: proxies cut silent streams."""
+    """Whether its head has come or nothing at all: proxies cut silent streams."""
     answer = gateway.ask(chat(model, stream=True))
 
     assert answer.status == 200
@@ -76,25 +79,25 @@ def test_an_early_failure_is_told_before_the_first_beat(gateway):
 def test_words_leave_as_they_come(gateway):
     """Each word is read alone, and none waits for the next."""
     with RawClient(gateway.port) as client:
-        client.send(request("POST", CHAT, key=KEY, body=chat("drip_0.1_10", stream=True)))
+        client.send(post(chat("drip_0.1_10", stream=True)))
         answer = client.answer()
 
     moments = [moment for moment, _ in answer.stamps]
-    gaps = [after - before for before, after in zip(moments, moments[1:], strict=False)]
+    gaps = [after - before for before, after in itertools.pairwise(moments)]
     assert len(gaps) >= 9
     assert 0.08 <= statistics.median(gaps) <= 0.14, gaps
 
 
 def test_small_writes_are_not_held_for_an_acknowledgement(gateway):
-    """Nagle's algorithm and a delayed acknowledgement together would hold each second word 40 ms."""
-    began_s = time.monotonic()
+    """Nagle's algorithm and a delayed acknowledgement would hold each second word 40 ms."""
+    began_s = monotonic()
     with RawClient(gateway.port) as client:
-        client.send(request("POST", CHAT, key=KEY, body=chat("drip_0.005_40", stream=True)))
+        client.send(post(chat("drip_0.005_40", stream=True)))
         answer = client.answer()
-    took_s = time.monotonic() - began_s
+    took_s = monotonic() - began_s
 
     moments = [moment for moment, _ in answer.stamps]
-    gaps = sorted(after - before for before, after in zip(moments, moments[1:], strict=False))
+    gaps = sorted(after - before for before, after in itertools.pairwise(moments))
     assert answer.whole
     assert len(gaps) >= 30, "each word in a packet of its own"
     assert gaps[len(gaps) * 9 // 10] < 0.03, gaps

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from tests.fakes.rawclient import RawClient, chat, request
-from tests.system.servers import KEY, wait_until
+from tests.fakes.rawclient import RawClient, chat
+from tests.system.servers import post, wait_until
 from tests.system.sizes import size_of
 
 STREAMS = size_of("slow streams at once")
@@ -21,8 +21,8 @@ def test_200_slow_streams_at_once_all_complete(crew, workers):
     options = {"stream_options": {"include_usage": True}}
 
     for client in clients:
-        client.send(request("POST", "/v1/chat/completions", key=KEY, body=chat(f"drip_0.1_{WORDS}", stream=True, **options)))  # fmt: skip
-    wait_until(lambda: gateway.metric("gateway_in_flight_requests") >= STREAMS * 0.9, 10, "all at once")
+        client.send(post(chat(f"drip_0.1_{WORDS}", stream=True, **options)))
+    wait_until(lambda: upstream.open_connections() >= STREAMS, 10, "all at once")
     answers = [client.answer() for client in clients]
 
     for client, answer in zip(clients, answers, strict=True):
@@ -32,5 +32,7 @@ def test_200_slow_streams_at_once_all_complete(crew, workers):
         assert answer.events()[-1] == "[DONE]"
         assert json.loads(answer.events()[-2])["usage"]["total_tokens"] == 4
         client.close()
-    outcomes = collections.Counter(line.get("code", "ok") for line in gateway.lines(event="request", stream=True))
+    outcomes = collections.Counter(
+        line.get("code", "ok") for line in gateway.lines(event="request", stream=True)
+    )
     assert outcomes == {"ok": STREAMS}

@@ -1,4 +1,4 @@
-"""T03: requests that two servers could read in two ways are refused, in one answer, in our envelope."""
+"""T03: what two servers could read in two ways is refused, in one answer, in our envelope."""
 
 import json
 import re
@@ -6,17 +6,24 @@ import re
 import pytest
 
 from tests.fakes.rawclient import RawClient, chat, request
-from tests.system.servers import KEY, Gateway, Upstream
+from tests.system.servers import KEY, Gateway, Upstream, get, post
 
 BODY = json.dumps(chat("ok")).encode()
-SMUGGLED = b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + KEY.encode() + b"\r\n\r\n"
+SMUGGLED = (
+    b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + KEY.encode() + b"\r\n\r\n"
+)
 HOST = b"Host: gateway.test\r\n"
 LENGTH = b"Content-Length: %d\r\n" % len(BODY)
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 CHUNKS = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
 
 
-def _post(*headers: bytes, body: bytes = BODY, first: bytes = b"POST /v1/chat/completions HTTP/1.1", host: bytes = HOST) -> bytes:  # fmt: skip
+def _post(
+    *headers: bytes,
+    body: bytes = BODY,
+    first: bytes = b"POST /v1/chat/completions HTTP/1.1",
+    host: bytes = HOST,
+) -> bytes:
     common = b"Authorization: Bearer %s\r\nContent-Type: application/json\r\n" % KEY.encode()
     return first + b"\r\n" + host + common + b"".join(headers) + b"\r\n" + body
 
@@ -48,7 +55,9 @@ FRAMING = {
     "chunked in quotes": _post(b'Transfer-Encoding: "chunked"\r\n', body=CHUNKS),
     "gzip under the chunks": _post(b"Transfer-Encoding: gzip, chunked\r\n", body=CHUNKS),
     "chunks in HTTP/1.0": _post(CHUNKED, body=CHUNKS, first=b"POST /v1/chat/completions HTTP/1.0"),
-    "a space before the colon of the coding": _post(b"Transfer-Encoding : chunked\r\n", body=CHUNKS),
+    "a space before the colon of the coding": _post(
+        b"Transfer-Encoding : chunked\r\n", body=CHUNKS
+    ),
     "a space before the colon of the length": _post(b"Content-Length : %d\r\n" % len(BODY)),
     "a folded header": _post(LENGTH, b"X-Note: one\r\n two\r\n"),
     "a folded coding": _post(b"Transfer-Encoding:\r\n chunked\r\n", body=CHUNKS),
@@ -87,26 +96,53 @@ CHUNK_TRICKS = {
 """Bodies whose framing breaks while they are read."""
 
 ODD = {
-    "HTTP/2's preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", {400, 505}),
+    "HTTP/2's preface": (
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+        {400, 505},
+    ),
     "a TLS hello": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\r\n\r\n", {400}),
     "no version": (b"GET /health\r\n\r\n", {400}),
     "version 1.9x": (b"GET /health HTTP/1.9x\r\n" + HOST + b"\r\n", {400}),
     "version 3.0": (_get(b"GET /health HTTP/3.0", HOST), {400, 505}),
     "a method in small letters": (_get(b"get /health HTTP/1.1", HOST), {400, 405, 501}),
-    "an unknown method": (_get(b"BREW /health HTTP/1.1", HOST, b"Connection: close\r\n"), {400, 405, 501}),
+    "an unknown method": (
+        _get(b"BREW /health HTTP/1.1", HOST, b"Connection: close\r\n"),
+        {400, 405, 501},
+    ),
     "TRACE": (_get(b"TRACE /health HTTP/1.1", HOST, b"Connection: close\r\n"), {405}),
-    "CONNECT": (_get(b"CONNECT evil.test:443 HTTP/1.1", HOST, b"Connection: close\r\n"), {400, 404, 405}),
+    "CONNECT": (
+        _get(b"CONNECT evil.test:443 HTTP/1.1", HOST, b"Connection: close\r\n"),
+        {400, 404, 405},
+    ),
     "an asterisk": (_get(b"GET * HTTP/1.1", HOST, b"Connection: close\r\n"), {400, 404}),
-    "an address of another host": (_get(b"GET http://evil.test/nowhere HTTP/1.1", HOST, b"Connection: close\r\n"), {400, 404}),
+    "an address of another host": (
+        _get(b"GET http://evil.test/nowhere HTTP/1.1", HOST, b"Connection: close\r\n"),
+        {400, 404},
+    ),
     "an address over 4 KB": (_get(b"GET /" + b"a" * 5000 + b" HTTP/1.1", HOST), {414}),
-    "a hundred and one headers": (_get(b"GET /health HTTP/1.1", HOST, *[b"X-%d: 1\r\n" % n for n in range(101)]), {431}),
-    "a header over 8 KB": (_get(b"GET /health HTTP/1.1", HOST, b"X-Big: " + b"a" * 9000 + b"\r\n"), {431}),
+    "a hundred and one headers": (
+        _get(b"GET /health HTTP/1.1", HOST, *[b"X-%d: 1\r\n" % n for n in range(101)]),
+        {431},
+    ),
+    "a header over 8 KB": (
+        _get(b"GET /health HTTP/1.1", HOST, b"X-Big: " + b"a" * 9000 + b"\r\n"),
+        {431},
+    ),
     "a head without end": (b"GET /health HTTP/1.1\r\n" + b"X-A: b\r\n" * 200_000, {400, 431}),
     "an unknown expectation": (_post(LENGTH, b"Expect: wonders\r\n"), {417}),
-    "raw bytes in the address": (_get("GET /vé\u2028 HTTP/1.1".encode(), HOST, b"Connection: close\r\n"), {400, 404}),
-    "an address out of the root": (_get(b"GET /../../etc/passwd HTTP/1.1", HOST, b"Connection: close\r\n"), {400, 404}),
-    "a half escape": (_get(b"GET /v1/models/%zz%00 HTTP/1.1", HOST, b"Connection: close\r\n"), {400, 401, 404}),
-}  # fmt: skip
+    "raw bytes in the address": (
+        _get("GET /vé\u2028 HTTP/1.1".encode(), HOST, b"Connection: close\r\n"),
+        {400, 404},
+    ),
+    "an address out of the root": (
+        _get(b"GET /../../etc/passwd HTTP/1.1", HOST, b"Connection: close\r\n"),
+        {400, 404},
+    ),
+    "a half escape": (
+        _get(b"GET /v1/models/%zz%00 HTTP/1.1", HOST, b"Connection: close\r\n"),
+        {400, 401, 404},
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +152,9 @@ def upstream(crew) -> Upstream:
 
 @pytest.fixture(scope="module")
 def gateway(crew, upstream) -> Gateway:
-    return crew.gateway({"up": upstream}, GATEWAY_DEFAULT_UPSTREAM="up", GATEWAY_BODY_TIMEOUT_SECONDS=1)  # fmt: skip
+    return crew.gateway(
+        {"up": upstream}, GATEWAY_DEFAULT_UPSTREAM="up", GATEWAY_BODY_TIMEOUT_SECONDS=1
+    )
 
 
 def _answers(gateway: Gateway, sent: bytes) -> list[tuple[int, dict[str, str], bytes]]:
@@ -125,14 +163,19 @@ def _answers(gateway: Gateway, sent: bytes) -> list[tuple[int, dict[str, str], b
         try:
             client.send(sent)
         except OSError:
-            assert len(sent) > 100_000, "only what is too long may be refused while it is being sent"
+            assert len(sent) > 100_000, (
+                "only what is too long may be refused while it is being sent"
+            )
         said = client.rest()
     answers = []
     while said:
         head, _, rest = said.partition(b"\r\n\r\n")
         lines = head.decode("latin-1").split("\r\n")
         assert re.fullmatch(r"HTTP/1\.1 \d{3} [ -~]*", lines[0]), lines[0]
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}  # fmt: skip
+        headers = {
+            name.lower(): value.strip()
+            for name, _, value in (line.partition(":") for line in lines[1:])
+        }
         length = int(headers.get("content-length", len(rest)))
         answers.append((int(lines[0].split(" ")[1]), headers, rest[:length]))
         said = rest[length:]
@@ -192,8 +235,8 @@ def test_t03_a_body_that_is_longer_than_said_is_not_the_next_request(gateway):
 
 
 def test_t03_two_good_requests_in_one_packet_get_two_answers_in_order(gateway):
-    first = request("POST", "/v1/chat/completions", key=KEY, body=chat("ok"))
-    second = request("GET", "/health", headers={"Connection": "close"})
+    first = post(chat("ok"))
+    second = get("/health")
 
     answers = _answers(gateway, first + second)
 
@@ -226,7 +269,9 @@ def test_t03_a_client_that_asks_first_is_told_to_continue(gateway):
 
 def test_t03_an_unknown_caller_with_a_large_body_is_refused_before_it_is_sent(gateway):
     with RawClient(gateway.port) as client:
-        client.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n")
+        client.send(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n"
+        )
 
         answer = client.answer()
 

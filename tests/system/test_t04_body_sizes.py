@@ -1,16 +1,15 @@
-"""T04: the body limit holds for declared and for chunked bodies; nothing is ever accepted cut off."""
+"""T04: the body limit holds for declared and chunked bodies; nothing is ever taken cut off."""
 
 import json
 
 import pytest
 
-from tests.fakes.rawclient import Answer, RawClient, chat, request
-from tests.system.servers import KEY, Gateway, Upstream
+from tests.fakes.rawclient import Answer, RawClient, chat
+from tests.system.servers import Gateway, Upstream, post
 from tests.system.sizes import size_of
 
 LIMIT = size_of("T04 limit bytes")
 GIANT_BYTES = 300_000_000
-CHAT = "/v1/chat/completions"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +29,7 @@ def _body(size: int) -> bytes:
 
 
 def _chunked(body: bytes, step: int) -> bytes:
-    head = request("POST", CHAT, key=KEY, headers={"Transfer-Encoding": "chunked", "Content-Type": "application/json"})  # fmt: skip
+    head = post(None, Transfer_Encoding="chunked", Content_Type="application/json")
     pieces = [body[place : place + step] for place in range(0, len(body), step)]
     return head + b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
 
@@ -59,20 +58,23 @@ def test_t04_a_chunked_body_is_taken_whole_up_to_the_limit(gateway, over, status
 
 @pytest.mark.parametrize(("over", "status"), [(-1, 200), (0, 200), (1, 413)])
 def test_t04_a_declared_body_has_the_same_limit(gateway, over, status):
-    answer = _sent(gateway, request("POST", CHAT, key=KEY, body=_body(LIMIT + over)))
+    answer = _sent(gateway, post(_body(LIMIT + over)))
 
     assert answer.status == status
 
 
 def test_t04_a_declared_giant_is_refused_before_it_is_sent(gateway):
-    answer = _sent(gateway, f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {10 * LIMIT}\r\n\r\n".encode())  # fmt: skip
+    answer = _sent(
+        gateway,
+        post(None, Content_Length=str(10 * LIMIT)),
+    )
 
     assert answer.status == 413
 
 
 def test_t04_a_chunked_giant_is_refused_while_it_is_being_sent(gateway):
     with RawClient(gateway.port) as client:
-        client.send(request("POST", CHAT, key=KEY, headers={"Transfer-Encoding": "chunked"}))
+        client.send(post(None, Transfer_Encoding="chunked"))
         piece = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
         sent = 0
         try:
@@ -88,7 +90,7 @@ def test_t04_a_chunked_giant_is_refused_while_it_is_being_sent(gateway):
 
 
 def test_t04_a_cut_body_is_no_request(gateway, upstream, new_id):
-    message = request("POST", CHAT, key=KEY, body=_body(1000), headers={"X-Request-Id": new_id})
+    message = post(_body(1000), new_id)
     with RawClient(gateway.port) as client:
         client.send(message[:-1])
 

@@ -2,15 +2,15 @@
 
 import json
 import threading
-import time
+from typing import Self
 
 import pytest
 
+from gateway.kernel.clock import monotonic
 from tests.fakes.rawclient import RawClient, request
-from tests.system.servers import KEY, Gateway, Upstream
+from tests.system.servers import Gateway, Upstream, post
 from tests.system.sizes import size_of
 
-CHAT = "/v1/chat/completions"
 ANSWER_S = 0.05
 STALL_S = 0.1
 MEMORY_BYTES = 50_000_000
@@ -70,7 +70,7 @@ class Heart:
         self._thread = threading.Thread(target=self._beat)
         self.longest_s = 0.0
 
-    def __enter__(self) -> "Heart":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -81,9 +81,9 @@ class Heart:
     def _beat(self) -> None:
         with RawClient(self._port) as client:
             while not self._over.wait(0.005):
-                began_s = time.monotonic()
-                assert client.ask("GET", "/health").status == 200
-                self.longest_s = max(self.longest_s, time.monotonic() - began_s)
+                began_s = monotonic()
+                assert client.ask(request("GET", "/health")).status == 200
+                self.longest_s = max(self.longest_s, monotonic() - began_s)
 
 
 @pytest.fixture(scope="module")
@@ -98,15 +98,15 @@ def gateway(crew, upstream) -> Gateway:
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_t05_a_bomb_is_refused_at_once_and_holds_up_nobody(gateway, upstream, new_id, name):
-    message = request("POST", CHAT, key=KEY, body=BOMBS[name], headers={"X-Request-Id": new_id})
+    message = post(BOMBS[name], new_id)
     gateway.forget_peak()
     before = gateway.rss_bytes()
 
     with Heart(gateway.observability_port) as heart, RawClient(gateway.port) as client:
         client.send(message)
-        sent_s = time.monotonic()
+        sent_s = monotonic()
         answer = client.answer()
-        took_s = time.monotonic() - sent_s
+        took_s = monotonic() - sent_s
 
     assert answer.status in ({400, 413} if len(BOMBS[name]) > 100_000 else {400}), answer
     assert answer.error()["request_id"] == new_id
@@ -118,7 +118,9 @@ def test_t05_a_bomb_is_refused_at_once_and_holds_up_nobody(gateway, upstream, ne
 
 def test_t05_64_levels_and_a_large_plain_text_are_no_bombs(gateway):
     deep = _with(b'"x":' + b"[" * 63 + b"]" * 63)
-    long = json.dumps({"model": "ok", "messages": [{"role": "user", "content": "x, [{" * 19_000}]}).encode()  # fmt: skip
+    long = json.dumps(
+        {"model": "ok", "messages": [{"role": "user", "content": "x, [{" * 19_000}]}
+    ).encode()
 
     answers = [gateway.ask(deep), gateway.ask(long)]
 

@@ -5,9 +5,8 @@ import json
 import pytest
 
 from tests.fakes.rawclient import Answer, RawClient, chat, completion
-from tests.system.servers import KEY, Gateway, Upstream
+from tests.system.servers import CHAT, KEY, Gateway, Upstream, get
 
-CHAT = "/v1/chat/completions"
 TEXTS = {
     "four bytes": "🜁𝕬𐍈😀",
     "joined emoji": "👩‍👩‍👧‍👦🏳️‍🌈",
@@ -20,7 +19,7 @@ TEXTS = {
     "controls": "\x01\x02\x1b[31m\x7f",
     "event syntax": "data: [DONE]\n\nevent: x\r\n\r\nid: 1",
     "quotes and slashes": '\\"\\\\/\'"</script>',
-    "Chinese": "混元 模型 ０",
+    "Chinese": "混元 模型 龍",
 }
 
 
@@ -68,7 +67,9 @@ def test_t08_a_completions_prompt_comes_back_equal(gateway, name):
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("name", TEXTS)
-def test_t08_a_models_name_may_be_any_text_and_its_headers_stay_ascii(gateway, upstream, new_id, name, stream):  # fmt: skip
+def test_t08_a_models_name_may_be_any_text_and_its_headers_stay_ascii(
+    gateway, upstream, new_id, name, stream
+):
     model = TEXTS[name]
 
     answer = gateway.ask(_saying("hi", model, stream=stream), X_Request_Id=new_id)
@@ -138,7 +139,8 @@ def test_t09_no_header_of_a_request_comes_back_raw(gateway, upstream, carrier, n
     calls = len(upstream.seen_all())
     body = json.dumps(_saying("hi")).encode()
     head = (
-        f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {len(body)}\r\n"
+        f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+        f"Content-Length: {len(body)}\r\n"
         f"Connection: close\r\n{CARRIERS[carrier]}: "
     ).encode()
     with RawClient(gateway.port) as client:
@@ -154,8 +156,8 @@ def test_t09_no_header_of_a_request_comes_back_raw(gateway, upstream, carrier, n
 def test_t09_a_preflight_reflects_nothing_dangerous(gateway, name):
     with RawClient(gateway.port) as client:
         client.send(
-            f"OPTIONS {CHAT} HTTP/1.1\r\nHost: x\r\nOrigin: https://evil.test\r\nConnection: close\r\n".encode()
-            + b"Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: "
+            f"OPTIONS {CHAT} HTTP/1.1\r\nHost: x\r\nOrigin: https://evil.test\r\n".encode()
+            + b"Connection: close\r\nAccess-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: "
             + RAW[name] + b"\r\n\r\n"
         )  # fmt: skip
         answer = client.answer()
@@ -166,11 +168,15 @@ def test_t09_a_preflight_reflects_nothing_dangerous(gateway, name):
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/models/%0d%0aX-Injected:%201", "/%0d%0aX-Injected:1", "/nowhere?x=%0d%0a", "//evil.test/%2e%2e", "/" + "x" * 4000],
+    "path",
+    [
+        "/v1/models/%0d%0aX-Injected:%201", "/%0d%0aX-Injected:1", "/nowhere?x=%0d%0a",
+        "//evil.test/%2e%2e", "/" + "x" * 4000,
+    ],
 )  # fmt: skip
 def test_t09_no_address_comes_back_raw(gateway, path):
     with RawClient(gateway.port) as client:
-        answer = client.ask("GET", path, key=KEY, headers={"Connection": "close"})
+        answer = client.ask(get(path))
 
     assert answer.status == 404, answer
     _assert_clean_head(answer)

@@ -1,20 +1,19 @@
 """T59, F29: a stop ends every stream properly and in time, and says beforehand that it comes."""
 
 import http
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.rawclient import Answer, RawClient, chat, request
-from tests.system.servers import KEY, Gateway, Upstream, running, wait_until
+from gateway.kernel.clock import monotonic
+from tests.fakes.rawclient import Answer, RawClient, chat
+from tests.system.servers import Gateway, Upstream, pause, post, running, wait_until
 from tests.system.sizes import size_of
 
-CHAT = "/v1/chat/completions"
 GRACEFUL_S = 10
 STREAMS = size_of("T59 streams")
 MODELS = ("drip_0.1_20", "drip_0.05_400", "stall_after_2", "late", "ttft")
-"""One that ends in time, and four that would go on: talking, silent, without content, without a head."""
+"""One that ends in time, four that would go on: talking, silent, without content, or a head."""
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +23,19 @@ def upstream(crew) -> Upstream:
 
 def _gateway(folder: Path, upstream: Upstream, **settings) -> Gateway:
     return Gateway(
-        folder, {"up": upstream}, GATEWAY_DEFAULT_UPSTREAM="up",
-        GATEWAY_GRACEFUL_TIMEOUT_SECONDS=GRACEFUL_S, **settings,
-    )  # fmt: skip
+        folder,
+        {"up": upstream},
+        GATEWAY_DEFAULT_UPSTREAM="up",
+        GATEWAY_GRACEFUL_TIMEOUT_SECONDS=GRACEFUL_S,
+        **settings,
+    )
 
 
 def _exit(gateway: Gateway) -> tuple[int, float]:
     """Return the exit code and how long it took from now."""
-    began_s = time.monotonic()
+    began_s = monotonic()
     code = gateway.process.wait(GRACEFUL_S + 10)
-    return code, time.monotonic() - began_s
+    return code, monotonic() - began_s
 
 
 def _assert_ended_properly(answer: Answer, model: str) -> str:
@@ -59,40 +61,46 @@ def test_t59_a_stop_with_200_streams_ends_each_of_them(upstream, tmp_path, new_i
         for place in range(STREAMS):
             model = MODELS[place % len(MODELS)]
             client = RawClient(gateway.port, timeout_s=30)
-            client.send(request("POST", CHAT, key=KEY, body=chat(model, stream=True), headers={"X-Request-Id": f"{new_id}-{place}"}))  # fmt: skip
+            client.send(post(chat(model, stream=True), f"{new_id}-{place}"))
             clients.append((client, model))
-        wait_until(lambda: gateway.metric("gateway_in_flight_requests") >= STREAMS * 0.8, 10, "all are carried")  # fmt: skip
+        wait_until(
+            lambda: gateway.metric("gateway_in_flight_requests") >= STREAMS * 0.8,
+            10,
+            "all are carried",
+        )
 
         gateway.terminate()
-        stopped_s = time.monotonic()
+        stopped_s = monotonic()
         for client, model in clients:
             _assert_ended_properly(client.answer(), model)
             client.close()
         code, _ = _exit(gateway)
-        took_s = time.monotonic() - stopped_s
+        took_s = monotonic() - stopped_s
 
         assert code == 0
         assert took_s <= GRACEFUL_S - 2
         finished = {line["request_id"] for line in gateway.lines(event="request")}
-        assert {f"{new_id}-{place}" for place in range(STREAMS)} <= finished, "every request has its line"
+        assert {f"{new_id}-{place}" for place in range(STREAMS)} <= finished, (
+            "every request has its line"
+        )
         for word in ("SIGKILL", "graceful timeout", "Traceback", "Exception"):
             assert word not in gateway.output()
 
 
 def test_t59_readiness_turns_before_the_doors_close(upstream, tmp_path):
     with running(_gateway(tmp_path, upstream)) as gateway, RawClient(gateway.port) as client:
-        client.send(request("POST", CHAT, key=KEY, body=chat("drip_0.1_20", stream=True)))
+        client.send(post(chat("drip_0.1_20", stream=True)))
         client.answer(until=b"word1")
 
         gateway.terminate()
         seen = set()
-        ends_s = time.monotonic() + 1.5
-        while time.monotonic() < ends_s:
+        ends_s = monotonic() + 1.5
+        while monotonic() < ends_s:
             try:
                 seen.add(gateway.look("/readyz")[0])
             except OSError:
                 seen.add(0)
-            time.sleep(0.02)
+            pause(0.02)
 
         assert seen >= {503, 0}
         assert client.rest().endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
@@ -100,8 +108,8 @@ def test_t59_readiness_turns_before_the_doors_close(upstream, tmp_path):
 
 def test_t59_short_requests_finish(upstream, tmp_path):
     with running(_gateway(tmp_path, upstream)) as gateway, RawClient(gateway.port) as client:
-        client.send(request("POST", CHAT, key=KEY, body=chat("ttft_1.5")))
-        time.sleep(0.2)
+        client.send(post(chat("ttft_1.5")))
+        pause(0.2)
 
         gateway.terminate()
         answer = client.answer()
@@ -117,17 +125,19 @@ def test_t59_what_arrives_too_late_is_refused_and_not_left_hanging(upstream, tmp
         gateway.terminate()
 
         outcomes = []
-        ends_s = time.monotonic() + 2
-        while time.monotonic() < ends_s:
-            began_s = time.monotonic()
+        ends_s = monotonic() + 2
+        while monotonic() < ends_s:
+            began_s = monotonic()
             try:
                 outcomes.append(gateway.ask(chat("ok"), timeout_s=3).status)
             except (ConnectionError, TimeoutError) as error:
                 outcomes.append(type(error).__name__)
-            assert time.monotonic() - began_s < 2
-            time.sleep(0.05)
+            assert monotonic() - began_s < 2
+            pause(0.05)
 
-        assert set(outcomes) <= {200, 503, 0, "ConnectionRefusedError", "ConnectionResetError"}, outcomes
+        assert set(outcomes) <= {200, 503, 0, "ConnectionRefusedError", "ConnectionResetError"}, (
+            outcomes
+        )
         assert outcomes[-1] == "ConnectionRefusedError"
         open_before.close()
 
@@ -136,7 +146,7 @@ def test_t59_idle_connections_delay_nothing(upstream, tmp_path):
     with running(_gateway(tmp_path, upstream)) as gateway:
         idle = [RawClient(gateway.port) for _ in range(20)]
         for client in idle[:10]:
-            assert client.ask("POST", CHAT, key=KEY, body=chat("ok")).status == 200
+            assert client.ask(post(chat("ok"))).status == 200
 
         gateway.terminate()
         code, took_s = _exit(gateway)

@@ -2,16 +2,15 @@
 
 import socket
 import statistics
-import time
 
 import pytest
 
+from gateway.kernel.clock import monotonic
 from tests.fakes.rawclient import RawClient, chat, completion, request
-from tests.system.servers import KEY, Gateway, Upstream, wait_until
+from tests.system.servers import CHAT, Gateway, Upstream, pause, post, wait_until
 from tests.system.sizes import size_of
 
 LIMIT_S = 0.1
-CHAT = "/v1/chat/completions"
 PHASES = {
     "before the upstream's head": (chat("ttft", stream=True), b""),
     "before the first token": (chat("late", stream=True), b""),
@@ -30,13 +29,16 @@ def upstream(crew) -> Upstream:
 
 @pytest.fixture(scope="module")
 def gateway(crew, upstream) -> Gateway:
-    return crew.gateway({"up": upstream}, GATEWAY_DEFAULT_UPSTREAM="up")
+    upstreams = {"up": upstream, "hole": upstream.black_hole}
+    return crew.gateway(upstreams, GATEWAY_DEFAULT_UPSTREAM="up", GATEWAY_CONNECT_TIMEOUT_SECONDS=5)
 
 
-def _started(gateway: Gateway, upstream: Upstream, body, request_id: str, heard: bytes, path: str = CHAT) -> RawClient:  # fmt: skip
+def _started(
+    gateway: Gateway, upstream: Upstream, body, request_id: str, heard: bytes, path: str = CHAT
+) -> RawClient:
     """Return a client whose call has reached its phase."""
     client = RawClient(gateway.port)
-    client.send(request("POST", path, key=KEY, body=body, headers={"X-Request-Id": request_id}))
+    client.send(post(body, request_id, path))
     wait_until(lambda: upstream.seen(request_id), 5, "the call at the upstream")
     if heard:
         client.answer(until=heard)
@@ -44,7 +46,7 @@ def _started(gateway: Gateway, upstream: Upstream, body, request_id: str, heard:
 
 
 def _leave(client: RawClient, how: str) -> float:
-    left_s = time.monotonic()
+    left_s = monotonic()
     client.reset() if how == "RST" else client.close()
     return left_s
 
@@ -75,8 +77,28 @@ def test_t62_the_upstream_is_closed_within_100_ms_of_the_clients_leaving(
     wait_until(lambda: gateway.metric("gateway_in_flight_requests") == 0, 5, "nothing in flight")
 
 
+def test_t62_leaving_while_the_connection_is_being_made_ends_the_call_too(gateway, new_id):
+    client = RawClient(gateway.port)
+    began_s = monotonic()
+    client.send(post(chat("hole"), new_id))
+    pause(0.5)
+
+    left_s = _leave(client, "FIN")
+
+    line = gateway.line(new_id)
+    assert line["code"] == "client_gone"
+    assert line["duration_ms"] / 1000 <= left_s - began_s + LIMIT_S
+
+
 def test_t62_a_completion_is_cancelled_like_a_chat(gateway, upstream, new_id):
-    client = _started(gateway, upstream, completion("drip_0.02_500", stream=True), new_id, b"word3", "/v1/completions")  # fmt: skip
+    client = _started(
+        gateway,
+        upstream,
+        completion("drip_0.02_500", stream=True),
+        new_id,
+        b"word3",
+        "/v1/completions",
+    )
 
     left_s = _leave(client, "FIN")
 
@@ -87,7 +109,7 @@ def test_t62_a_client_that_pipelined_and_left_is_noticed_too(gateway, upstream, 
     """Unread bytes hide the FIN from a plain read watcher."""
     client = _started(gateway, upstream, chat("ttft", stream=True), new_id, b"")
     client.send(request("GET", "/health"))
-    time.sleep(0.3)
+    pause(0.3)
 
     left_s = _leave(client, "FIN")
 
@@ -98,7 +120,7 @@ def test_t62_a_client_that_pipelined_and_left_is_noticed_too(gateway, upstream, 
 def test_t62_closing_only_the_sending_half_counts_as_leaving(gateway, upstream, new_id):
     client = _started(gateway, upstream, chat("ttft", stream=True), new_id, b"")
 
-    left_s = time.monotonic()
+    left_s = monotonic()
     client.sock.shutdown(socket.SHUT_WR)
 
     assert upstream.ended(new_id)["closed_s"] - left_s <= LIMIT_S
@@ -106,11 +128,15 @@ def test_t62_closing_only_the_sending_half_counts_as_leaving(gateway, upstream, 
 
 
 @pytest.mark.parametrize("how", ["FIN", "RST"])
-def test_t62_a_client_that_leaves_inside_its_own_request_reaches_no_upstream(gateway, upstream, new_id, how):  # fmt: skip
-    whole = request("POST", CHAT, key=KEY, body=chat("ok"), headers={"X-Request-Id": new_id})
+def test_t62_a_client_that_leaves_inside_its_own_request_reaches_no_upstream(
+    gateway, upstream, new_id, how
+):
+    whole = post(chat("ok"), new_id)
     client = RawClient(gateway.port)
     client.send(whole[:-10])
-    wait_until(lambda: gateway.metric("gateway_in_flight_requests") == 1, 5, "the request is being read")  # fmt: skip
+    wait_until(
+        lambda: gateway.metric("gateway_in_flight_requests") == 1, 5, "the request is being read"
+    )
 
     _leave(client, how)
 
@@ -136,4 +162,8 @@ def test_t62_a_cancelled_stream_is_counted(gateway, upstream, new_id):
 
     _leave(client, "FIN")
 
-    wait_until(lambda: gateway.metric("gateway_clients_gone_total") == before + 1, 5, "one more client gone")  # fmt: skip
+    wait_until(
+        lambda: gateway.metric("gateway_clients_gone_total") == before + 1,
+        5,
+        "one more client gone",
+    )

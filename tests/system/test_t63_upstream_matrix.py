@@ -1,4 +1,4 @@
-"""T63: each way an upstream can fail, for each kind of call: exact status, code and number of calls."""
+"""T63: each way an upstream can fail, for each kind of call: exact status, code and calls."""
 
 from typing import Any
 
@@ -7,7 +7,11 @@ import pytest
 from tests.fakes.rawclient import Answer, chat, completion, embeddings
 from tests.system.servers import Gateway, Upstream, free_port
 
-PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions", "embeddings": "/v1/embeddings"}
+PATHS = {
+    "chat": "/v1/chat/completions",
+    "completions": "/v1/completions",
+    "embeddings": "/v1/embeddings",
+}
 LIMITS = {
     "GATEWAY_CONNECT_TIMEOUT_SECONDS": 0.4,
     "GATEWAY_FIRST_BYTE_TIMEOUT_SECONDS": 1.0,
@@ -33,7 +37,7 @@ BEFORE: dict[str, tuple[int, str]] = {
     "gzipbomb_1_500": (502, "upstream_error"),
     "bigheader_1": (502, "upstream_invalid_response"),
 }
-"""What fails before any content, whether the call is streamed or not; another target may be tried."""
+"""What fails before any content, streamed or not; another target may be tried."""
 
 REFUSED: dict[str, tuple[int, str]] = {
     "400": (400, "invalid_request_error"),
@@ -94,7 +98,18 @@ STREAM_AFTER_CONTENT: dict[str, str] = {
     "same_read": "upstream_invalid_stream",
 }
 
-GOOD_STREAMS = ("ok", "close_no_cl", "dup_done", "open_after_done", "no_done", "drip_0.05_2", "late_0.8", "ttft_0.3", "event_names", "broken_tail")
+GOOD_STREAMS = (
+    "ok",
+    "close_no_cl",
+    "dup_done",
+    "open_after_done",
+    "no_done",
+    "drip_0.05_2",
+    "late_0.8",
+    "ttft_0.3",
+    "event_names",
+    "broken_tail",
+)
 GOOD_REPLIES = ("ok", "close_no_cl", "late_0.8", "ttft_0.3", "drip_0.1_8")
 
 _SAID_FIRST = {"badutf8_aside": "word0 ", "never_ends": "again ", "same_read": "word0 word1 last "}
@@ -131,7 +146,9 @@ def paired(crew, faulty, sound) -> Gateway:
     return crew.gateway({"first": faulty, "second": sound}, **LIMITS)
 
 
-def _ask(gateway: Gateway, kind: str, model: str, request_id: str, *, stream: bool, **headers: str) -> Answer:  # fmt: skip
+def _ask(
+    gateway: Gateway, kind: str, model: str, request_id: str, *, stream: bool, **headers: str
+) -> Answer:
     body: Any
     if kind == "embeddings":
         body = embeddings(model)
@@ -177,7 +194,9 @@ def test_t63_a_reply_that_fails_tells_status_and_code(alone, faulty, new_id, mod
 
 @pytest.mark.parametrize("kind", STREAMED)
 @pytest.mark.parametrize("model", [*BEFORE, *REFUSED, *STREAM_BEFORE_CONTENT])
-def test_t63_a_stream_that_fails_before_content_is_a_real_http_error(alone, faulty, new_id, model, kind):  # fmt: skip
+def test_t63_a_stream_that_fails_before_content_is_a_real_http_error(
+    alone, faulty, new_id, model, kind
+):
     status, code = (BEFORE | REFUSED | STREAM_BEFORE_CONTENT)[model]
 
     answer = _ask(alone, kind, model, new_id, stream=True)
@@ -234,7 +253,9 @@ def test_t63_before_content_another_target_answers_a_stream(paired, faulty, soun
     assert tried == [f"first:{FALLING_BACK[model][1]}", "second:ok"]
 
 
-@pytest.mark.parametrize("model", [name for name in (*BEFORE, *IN_ONE_PIECE) if name not in _USE_ALL_TIME])
+@pytest.mark.parametrize(
+    "model", [name for name in (*BEFORE, *IN_ONE_PIECE) if name not in _USE_ALL_TIME]
+)
 def test_t63_another_target_answers_in_one_piece(paired, faulty, sound, new_id, model):
     answer = _ask(paired, "chat", model, new_id, stream=False)
 
@@ -269,14 +290,28 @@ def test_t63_a_refused_connection_says_when_to_come_back(alone, new_id):
     assert int(answer.header("retry-after")) >= 1
 
 
-@pytest.mark.parametrize(("model", "seconds"), [("429_ra", "7"), ("503_ra", "7"), ("429_ra_9999", "120")])
+@pytest.mark.parametrize(
+    ("model", "seconds"), [("429_ra", "7"), ("503_ra", "7"), ("429_ra_9999", "120")]
+)
 def test_t63_the_upstreams_wait_is_passed_on_and_capped(alone, new_id, model, seconds):
     answer = _ask(alone, "chat", model, new_id, stream=False)
 
     assert (answer.status, answer.header("retry-after")) == (429, seconds)
 
 
-@pytest.mark.parametrize("model", ["ttft", "never_ends", "trunc_chunked", "trunc_length", "rst_after", "badjson", "stall_after", "401"])  # fmt: skip
+@pytest.mark.parametrize(
+    "model",
+    [
+        "ttft",
+        "never_ends",
+        "trunc_chunked",
+        "trunc_length",
+        "rst_after",
+        "badjson",
+        "stall_after",
+        "401",
+    ],
+)
 def test_t63_a_client_does_not_retry_what_may_have_cost_tokens(alone, new_id, model):
     answer = _ask(alone, "chat", model, new_id, stream=False)
 

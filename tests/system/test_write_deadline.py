@@ -1,14 +1,12 @@
 """F16: a client that stops reading is given up, and its upstream with it."""
 
-import time
-
 import pytest
 
-from tests.fakes.rawclient import RawClient, chat, request
-from tests.system.servers import KEY, Gateway, Upstream
+from gateway.kernel.clock import monotonic
+from tests.fakes.rawclient import RawClient, chat
+from tests.system.servers import Gateway, Upstream, pause, post
 
 DEADLINE_S = 1.0
-CHAT = "/v1/chat/completions"
 
 
 @pytest.fixture(scope="module")
@@ -19,14 +17,16 @@ def upstream(crew) -> Upstream:
 @pytest.fixture(scope="module")
 def gateway(crew, upstream) -> Gateway:
     return crew.gateway(
-        {"up": upstream}, GATEWAY_DEFAULT_UPSTREAM="up", GATEWAY_WRITE_TIMEOUT_SECONDS=DEADLINE_S,
+        {"up": upstream},
+        GATEWAY_DEFAULT_UPSTREAM="up",
+        GATEWAY_WRITE_TIMEOUT_SECONDS=DEADLINE_S,
         GATEWAY_HEARTBEAT_SECONDS=0.2,
-    )  # fmt: skip
+    )
 
 
 def _reader(gateway: Gateway, model: str, request_id: str, *, stream: bool = True) -> RawClient:
     client = RawClient(gateway.port, receive_bytes=4096)
-    client.send(request("POST", CHAT, key=KEY, body=chat(model, stream=stream), headers={"X-Request-Id": request_id}))  # fmt: skip
+    client.send(post(chat(model, stream=stream), request_id))
     return client
 
 
@@ -37,7 +37,7 @@ def _read_all(client: RawClient) -> None:
 
 def test_a_reader_that_never_reads_is_ended_with_its_upstream(gateway, upstream, new_id):
     client = _reader(gateway, "burst", new_id)
-    began_s = time.monotonic()
+    began_s = monotonic()
 
     record = upstream.ended(new_id, within_s=DEADLINE_S + 5)
 
@@ -62,7 +62,7 @@ def test_an_answer_in_one_piece_has_the_same_deadline(gateway, new_id):
     with _reader(gateway, "huge_body_16", new_id, stream=False) as client:
         client.sock.settimeout(3)
 
-        time.sleep(DEADLINE_S + 2)
+        pause(DEADLINE_S + 2)
 
         with pytest.raises(ConnectionResetError):
             _read_all(client)
@@ -77,7 +77,7 @@ def test_a_slow_reader_that_goes_on_reading_is_served_to_the_end(gateway, new_id
         data = client.sock.recv(16_384)
         assert data, "cut"
         said += data
-        time.sleep(0.02)
+        pause(0.02)
 
     assert said.count(b"data: ") >= 402
     client.close()
@@ -86,9 +86,9 @@ def test_a_slow_reader_that_goes_on_reading_is_served_to_the_end(gateway, new_id
 def test_a_client_that_is_merely_idle_between_requests_is_not_an_error(gateway, new_id):
     """The deadline of the last answer must not end the wait for the next request."""
     with RawClient(gateway.port) as client:
-        client.ask("POST", CHAT, key=KEY, body=chat("ok"))
-        time.sleep(DEADLINE_S + 0.5)
+        client.ask(post(chat("ok")))
+        pause(DEADLINE_S + 0.5)
 
-        answer = client.ask("POST", CHAT, key=KEY, body=chat("ok"))
+        answer = client.ask(post(chat("ok")))
 
     assert answer.status == 200

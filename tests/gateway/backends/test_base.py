@@ -40,6 +40,21 @@ def test_a_backend_without_network_has_no_connections():
         _ = ScriptedBackend("scripted").pool
 
 
+def test_a_backend_without_network_has_nothing_to_weed():
+    ScriptedBackend("scripted").weed()
+
+
+def test_a_backend_weeds_its_connections(upstream, make_pool):
+    pool = make_pool(upstream.url())
+    backend = BACKENDS.get("openai_compatible")(an_upstream("a", upstream.url()), pool)
+    weeded = []
+    pool.weed = lambda: weeded.append(True)
+
+    backend.weed()
+
+    assert weeded == [True]
+
+
 def test_a_key_is_not_shown_with_its_upstream():
     assert "sk-1" not in repr(an_upstream("a", "http://h", api_key="sk-1"))
 

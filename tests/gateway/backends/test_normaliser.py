@@ -51,6 +51,21 @@ def test_a_ping_before_the_first_chunk_names_nothing():
     assert out == event(ROLE) + says("a") + event({}, "stop") + DONE
 
 
+def test_an_event_of_several_data_lines_is_put_on_one():
+    head, tail = says("a").split(b",", 1)
+
+    out = heard(event(ROLE), head + b",\ndata: " + tail, event({}, "stop"), DONE)
+
+    assert out.count(b"\n") == 8
+    assert deltas(out) == [ROLE, {"content": "a"}, {}]
+
+
+def test_empty_data_is_no_event():
+    assert heard(event(ROLE), b"data:\n\n", says("a", "stop")) == heard(
+        event(ROLE), says("a", "stop")
+    )
+
+
 def test_the_last_frame_may_lack_its_blank_line():
     out = heard(event(ROLE), says("a"), event({}, "stop"), b"data: [DONE]")
 
@@ -200,6 +215,22 @@ def test_a_piece_of_arguments_without_index_and_id_belongs_to_the_last_call():
     found = tool_deltas(calls(first), calls({"function": {"arguments": "{}"}}))
 
     assert found[1] == {"index": 0, "function": {"arguments": "{}"}}
+
+
+def test_calls_that_are_all_numbered_zero_are_told_apart_by_id_and_name():
+    sent = [calls({**CALL_A, "id": f"call_{name}", "function": {"name": name}}) for name in "fg"]
+
+    found = tool_deltas(*sent, calls({"index": 0, "function": {"arguments": "{}"}}))
+
+    assert [(call["index"], call.get("id")) for call in found] == [
+        (0, "call_f"), (1, "call_g"), (1, None)]  # fmt: skip
+
+
+def test_a_new_id_alone_opens_no_call():
+    more = {"index": 0, "id": "call_b", "function": {"arguments": "{}"}}
+
+    assert tool_deltas(calls(CALL_A), calls(more))[1] == {
+        "index": 0, "function": {"arguments": "{}"}}  # fmt: skip
 
 
 def test_an_id_may_stand_in_for_an_index_that_is_only_said_once():

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from time import perf_counter
+from time import thread_time
 
 import orjson
 import pytest
@@ -298,10 +298,10 @@ def test_a_message_is_one_line():
 def test_no_message_keeps_the_gateway_busy(piece):
     body = orjson.dumps({"error": {"message": piece * (65_000 // len(piece))}})
 
-    began_s = perf_counter()
+    began_s = thread_time()
     refusal_of(400, {}, body)
 
-    assert perf_counter() - began_s < 0.05
+    assert thread_time() - began_s < 0.02
 
 
 def test_an_upstreams_status_is_told_in_the_details():

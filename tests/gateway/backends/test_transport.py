@@ -180,6 +180,32 @@ def test_blocks_come_as_they_are_sent_and_silence_as_empty_blocks(upstream, pool
     response.close()
 
 
+def test_a_stream_is_told_of_each_beat_until_its_head_is_there(upstream, pool, wait):
+    go_on = Event()
+    upstream.script(go_on, OK)
+    opening = pool.opening(HEAD, b"{}", wait, Deadline.after(10.0), 0.01)
+
+    beats = [next(opening), next(opening)]
+    go_on.set()
+    with pytest.raises(StopIteration) as end:
+        next(opening)
+
+    response = end.value.value
+    assert beats == [b"", b""]
+    assert response.read(LIMIT) == b"fine"
+    response.close()
+
+
+def test_a_stream_that_is_left_before_its_head_is_cancelled(upstream, pool, wait):
+    upstream.script(Event())
+    opening = pool.opening(HEAD, b"{}", wait, Deadline.after(10.0), 0.01)
+    next(opening)
+
+    opening.close()
+
+    assert upstream.peers[0].gone.wait(0.1)
+
+
 @pytest.mark.parametrize(
     "steps",
     [(answer(b"x" * 2_000),), stream(b"x" * 2_000),

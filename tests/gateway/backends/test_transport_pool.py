@@ -116,6 +116,21 @@ def test_closing_the_pool_closes_its_connections(upstream, pool, fetch):
     assert upstream.peers[0].gone.wait(2)
 
 
+def test_weeding_lets_go_what_the_upstream_has_let_go(upstream, pool, ask):
+    upstream.script(OK, End.CLOSE)
+    upstream.script(OK)
+    first, second = ask(), ask()
+    first.close()
+    second.close()
+    settle()
+
+    pool.weed()
+
+    (kept,) = pool._idle
+    assert kept.is_alive()
+    assert upstream.peers[1].gone.is_set() is False
+
+
 def test_above_descriptor_1023_connections_are_used_again(upstream, pool, fetch):
     upstream.always(OK)
     with ExitStack() as opened:

@@ -155,7 +155,8 @@ def test_a_mock_of_ones_own_is_not_real_and_not_doubled():
         ("a=http://h;a=http://i", "twice"), ("a=h:8000", "needs a scheme"),
         ("a=ftp://h", "ftp://"), ("a=http://me:pw@h", "GATEWAY_UPSTREAM_API_KEYS"),
         ("a=http://h h", "characters"), ("a=http://h\\x", "characters"),
-        ("a=http://hé", "characters"), ("a=http://h:0", "port"), ("a=http://", "host"), ("a=http://:8000", "host"), ("a=http://h:99999", "port"),
+        ("a=http://hé", "characters"), ("a=http://h:0", "port"),
+        ("a=http://", "host"), ("a=http://:8000", "host"), ("a=http://h:99999", "port"),
         ("a=http://h:x", "port"), ("a=ollama://h:0x50", "port"), ("a=http://[::1", "host"),
     ],
 )  # fmt: skip
