@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from gateway.kernel.errors import UpstreamCut
 from gateway.kernel.ids import new_id
 
 FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
@@ -18,13 +19,20 @@ _FINISH_SYNONYMS = {
     "tool_use": "tool_calls", "tool_call": "tool_calls",
     "safety": "content_filter", "refusal": "content_filter",
 }  # fmt: skip
+_FAILURES = frozenset({"error", "abort", "aborted", "cancelled"})
 _CONTENT_FIELDS = ("content", "tool_calls", "function_call", "refusal", "audio",
                    "reasoning_content", "reasoning", "thinking")  # fmt: skip
 
 
 def finish_reason_of(value: Any, *, called_tools: bool) -> str:
-    """Return a finish reason from OpenAI's closed list; unknown ones break agents' loops."""
+    """Return a finish reason from OpenAI's closed list; unknown ones break agents' loops.
+
+    Raises:
+        UpstreamCut: The reason says that the model did not finish.
+    """
     said = value if isinstance(value, str) else ""
+    if said.lower() in _FAILURES:
+        raise UpstreamCut("The upstream broke off its answer.")
     reason = said if said in FINISH_REASONS else _FINISH_SYNONYMS.get(said.lower(), "stop")
     return "tool_calls" if called_tools and reason == "stop" else reason
 

@@ -35,6 +35,7 @@ FAULTS = ("cut", "error", "garbage", "reset", "stall")
 _LONGEST_S = 3600.0
 _MOST_DIMENSIONS = 4096
 _MOST_CHUNKS = 100_000
+_MOST_ECHO = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +235,7 @@ class _EventMaker:
 def _words(body: dict[str, Any], script: Script) -> list[str]:
     if script.chunks:
         return [f"word{place} " for place in range(script.chunks)]
-    asked = _last_text(body)
+    asked = _last_text(body)[:_MOST_ECHO]
     answer = (
         f"This is the gateway's built-in mock model. You said: {asked}"
         if asked

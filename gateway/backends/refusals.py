@@ -37,8 +37,8 @@ _ADDRESS = re.compile(
     r"|\blocalhost\b|\b(?:[\w-]{1,63}\.){1,8}(?:local|internal|lan|corp|intranet|svc|com|net|org|io|dev)\b"
 )
 _SECRET = re.compile(
-    r"(?i)\b(?:sk|pk|rk|key|nxs|hf|gsk|xai)[-_][\w*-]{6,}"
-    r"""|\bbearer\s+[^\s"'),]+|\beyJ[\w-]+\.[\w.-]+"""
+    r"\b(?:sk|pk|rk|key|nxs|hf|gsk|xai)[-_][\w*-]{6,}"
+    r"""|\b(?i:bearer)\s+[^\s"'),]+|\beyJ[\w-]+\.[\w.-]+"""
 )
 _PATH = re.compile(r"""(?<![\w/])/(?:[\w.-]+/)+[\w.@-]*|\b[A-Za-z]:\\[^\s"'<>),]+""")
 _HTML = re.compile(r"(?i)<(?:!doctype|/?(?:html|head|body|title|div|p|h\d|br|hr|center|script))\b")

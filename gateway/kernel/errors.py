@@ -183,9 +183,10 @@ class UpstreamUnreachable(UpstreamError):
 
 
 class UpstreamReset(UpstreamError):
-    """The connection ended before the answer began."""
+    """The connection ended before the answer began; tokens may have been spent."""
 
     code = "upstream_reset"
+    should_retry = False
 
 
 class UpstreamTimeout(UpstreamError):

@@ -270,12 +270,18 @@ def test_the_old_function_call_beside_a_tool_call_is_left_out():
         ("stop", "stop"), ("length", "length"), ("content_filter", "content_filter"),
         ("end_turn", "stop"), ("EOS", "stop"), ("eos_token", "stop"), ("stop_sequence", "stop"),
         ("max_tokens", "length"), ("MAX_TOKENS", "length"), ("model_length", "length"),
-        ("safety", "content_filter"), ("error", "stop"), ("anything", "stop"),
+        ("safety", "content_filter"), ("anything", "stop"),
         (1, "stop"), (["stop"], "stop"), ({"why": "stop"}, "stop"), (True, "stop"),
     ],
 )  # fmt: skip
 def test_a_finish_reason_comes_from_the_closed_list(said, meant):
     assert finishes(heard(event(ROLE), says("a"), event({}, said), DONE)) == [(0, meant)]
+
+
+@pytest.mark.parametrize("said", ["error", "abort", "Cancelled"])
+def test_a_model_that_broke_off_has_not_finished(said):
+    with pytest.raises(UpstreamCut):
+        heard(event(ROLE), says("a"), event({}, said), DONE)
 
 
 @pytest.mark.parametrize("said", ["stop", "end_turn", "tool_use", "tool_calls"])

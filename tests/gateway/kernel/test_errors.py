@@ -30,7 +30,7 @@ TABLE = {
     "Overloaded": (503, "overloaded", "server_error", None, False),
     "UpstreamError": (502, "upstream_error", "upstream_error", None, True),
     "UpstreamUnreachable": (503, "upstream_unavailable", "upstream_error", None, True),
-    "UpstreamReset": (502, "upstream_reset", "upstream_error", None, True),
+    "UpstreamReset": (502, "upstream_reset", "upstream_error", False, True),
     "UpstreamTimeout": (504, "upstream_timeout", "upstream_error", False, True),
     "UpstreamInvalid": (502, "upstream_invalid_response", "upstream_error", False, True),
     "UpstreamCredential": (502, "upstream_auth", "upstream_error", False, True),
