@@ -532,6 +532,14 @@ def play_event_names(exchange: Exchange) -> None:
 
 
 @scenario
+def play_late_answer(exchange: Exchange) -> None:
+    """Sends an answer that nobody asked for on a connection that rests."""
+    play_ok(exchange)
+    exchange.pause(0.1)
+    exchange.whole(b'{"stolen": true}')
+
+
+@scenario
 def play_second_answer(exchange: Exchange) -> None:
     """Sends somebody else's answer behind the own one."""
     body = exchange.document()

@@ -106,9 +106,13 @@ class Gateway:
         ports = {"GATEWAY_PORT": str(self.port), "OBSERVABILITY_PORT": str(self.observability_port)}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "serve"], cwd=self.folder,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(self.folder, **self.settings, **ports),
-            )  # fmt: skip
+                [sys.executable, "-m", "gateway", "serve"],
+                env=environment(self.folder, **self.settings, **ports),
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
 
     def is_settled(self) -> str:
         """Tell whether it is ``ready`` or has ``ended``; empty while neither is known."""

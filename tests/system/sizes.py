@@ -4,7 +4,7 @@ from gateway.kernel.settings import read_environ
 
 SIZES: dict[str, tuple[int, int]] = {
     "T02 mutated bodies": (7_000, 50_000),
-    "T04 limit bytes": (100_000, 20_971_520),
+    "T04 limit bytes": (600_000, 20_971_520),
     "T05 nesting": (100_000, 1_000_000),
     "T05 objects": (1_000_000, 3_000_000),
     "T06 slow headers": (50, 1_000),

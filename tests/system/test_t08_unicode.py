@@ -157,8 +157,8 @@ def test_t09_a_preflight_reflects_nothing_dangerous(gateway, name):
     with RawClient(gateway.port) as client:
         client.send(
             f"OPTIONS {CHAT} HTTP/1.1\r\nHost: x\r\nOrigin: https://evil.test\r\n".encode()
-            + b"Connection: close\r\nAccess-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: "
-            + RAW[name] + b"\r\n\r\n"
+            + b"Connection: close\r\nAccess-Control-Request-Method: POST\r\n"
+            + b"Access-Control-Request-Headers: " + RAW[name] + b"\r\n\r\n"
         )  # fmt: skip
         answer = client.answer()
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.fakes.rawclient import chat
-from tests.system.servers import Gateway, Upstream, running, wait_until
+from tests.system.servers import Gateway, Upstream, pause, running, wait_until
 from tests.system.sizes import size_of
 
 BOMB_MB = size_of("T46 bomb megabytes")
@@ -92,9 +92,11 @@ def test_t49_only_data_and_our_own_comments_come_out_of_a_stream(gateway):
         assert line == b"" or line.startswith(b"data: {") or line == b"data: [DONE]", line
 
 
-def test_t49_bytes_behind_an_answer_reach_nobody(gateway, upstream, new_id):
+@pytest.mark.parametrize("model", ["second_answer", "late_answer"])
+def test_t49_bytes_behind_an_answer_reach_nobody(gateway, upstream, new_id, model):
     """A server out of step would hand one caller's answer to the next."""
-    first = gateway.ask(chat("second_answer"), X_Request_Id=new_id)
+    first = gateway.ask(chat(model), X_Request_Id=new_id)
+    pause(0.3)
     next_ones = [gateway.ask(chat("ok"), X_Request_Id=f"{new_id}-{place}") for place in range(3)]
 
     for answer in (first, *next_ones):
