@@ -1,4 +1,4 @@
-"""How gunicorn serves the gateway. Settings come from the environment, see docs/settings.md."""
+"""How gunicorn serves the gateway. Settings come from the environment (docs/settings.md)."""
 
 # First, before anything that touches sockets: patched later, psycopg would block the hub and
 # urllib3 would recurse for ever on TLS.
@@ -6,31 +6,44 @@ from gevent import monkey
 
 monkey.patch_all()
 
+import errno
 import gc
 import os
 import shutil
+import socket
 import sys
-import tempfile
 from pathlib import Path
 
-from gateway.auth.first_key import forget_plain, make_first_key, stored_digests
+from gateway.auth.first_key import PLAIN, forget_plain, make_first_key, stored_digests
 from gateway.kernel.errors import SettingsError
 from gateway.kernel.settings import read_environ
 from gateway.ops.banner import banner
-from gateway.settings import read_settings
+from gateway.settings import accept_settings, settings_in_force
+from gateway.web.settings import address_of
 
 _METRICS_DIR = "PROMETHEUS_MULTIPROC_DIR"
+_METRICS_PREFIX = "gateway-metrics-"
+_WRONG_SETTINGS = 2
 
+# gunicorn runs this file again on SIGHUP. A source that was spoilt meanwhile (a secret's file) must
+# not stop a running server, so the configuration accepted before stays in force.
 try:
-    _settings = read_settings(read_environ())
+    _settings = accept_settings(read_environ())
 except SettingsError as error:
     sys.stderr.write(f"The configuration is wrong:\n{error.message}\n")
-    sys.exit(2)
+    _settings = settings_in_force()
+    if _settings is None:
+        sys.exit(_WRONG_SETTINGS)
+    sys.stderr.write("The configuration before stays in force.\n")
 _web = _settings.web
+_fast_folder = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path("/tmp")  # noqa: S108  # memory, not a disk
 
 wsgi_app = "wsgi:app"
 worker_class = "gateway.web.worker.GatewayWorker"
-bind = [f"{_web.host}:{_web.port}", f"{_web.observability_host}:{_web.observability_port}"]
+bind = [
+    address_of(_web.host, _web.port),
+    address_of(_web.observability_host, _web.observability_port),
+]
 workers = _web.workers or os.cpu_count() or 1
 worker_connections = _web.worker_connections
 backlog = 2048
@@ -46,20 +59,26 @@ secure_scheme_headers = {}
 forwarded_allow_ips = "*"
 accesslog = None
 loglevel = "warning"
-worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  # a heartbeat must not wait for a disk
+worker_tmp_dir = str(_fast_folder)  # a heartbeat must not wait for a disk
 
 
 def on_starting(server):
-    """Run once in the master, before any fork: first key, metrics directory, warnings."""
+    """Run once in the master, before any fork: ports, first key, metrics directory, warnings."""
+    data_dir = Path(_web.data_dir)
     try:
-        stored_digests(Path(_web.data_dir))
-        server.first_key = None if _settings.keys else make_first_key(Path(_web.data_dir))
+        _check_ports()
+        stored_digests(data_dir)
+        if _web.environment == "production" and (data_dir / PLAIN).exists():
+            raise SettingsError(f"{data_dir / PLAIN} holds an admin key in the clear; delete it.")
+        server.first_key = None if _settings.keys else make_first_key(data_dir)
     except SettingsError as error:
         sys.stderr.write(f"The gateway cannot start:\n{error.message}\n")
-        sys.exit(2)
+        sys.exit(_WRONG_SETTINGS)
     if _METRICS_DIR not in os.environ:
-        os.environ[_METRICS_DIR] = tempfile.mkdtemp(prefix="gateway-metrics-", dir=worker_tmp_dir)
-        server.metrics_dir = os.environ[_METRICS_DIR]
+        _remove_dead_metrics()
+        folder = _fast_folder / f"{_METRICS_PREFIX}{os.getpid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        os.environ[_METRICS_DIR] = str(folder)
     for line in _settings.warnings:
         sys.stderr.write(f"Warning: {line}\n")
 
@@ -67,8 +86,13 @@ def on_starting(server):
 def when_ready(server):
     """Tell the operator where to go; flushed before the fork, or each worker repeats it."""
     on_terminal = sys.stderr.isatty()
+    has_mock = any(upstream.embedded for upstream in _settings.upstreams)
     text = banner(
-        _web, first_key=server.first_key, has_env_keys=bool(_settings.keys), on_terminal=on_terminal
+        _web,
+        first_key=server.first_key,
+        has_env_keys=bool(_settings.keys),
+        on_terminal=on_terminal,
+        model="mock" if has_mock else "",
     )
     sys.stderr.write(text)
     sys.stderr.flush()
@@ -92,7 +116,7 @@ def worker_exit(_server, worker):
     """Hand over what a stopping worker has counted."""
     from gateway.app import stop  # noqa: PLC0415  # see above
 
-    if worker.wsgi is not None:
+    if getattr(worker, "wsgi", None) is not None:
         stop(worker.wsgi)
 
 
@@ -103,8 +127,46 @@ def child_exit(_server, worker):
     mark_process_dead(worker.pid)
 
 
-def on_exit(server):
+def on_exit(_server):
     """Remove the metrics directory made above."""
-    made = getattr(server, "metrics_dir", None)
-    if made:
-        shutil.rmtree(made, ignore_errors=True)
+    shutil.rmtree(_fast_folder / f"{_METRICS_PREFIX}{os.getpid()}", ignore_errors=True)
+
+
+def _check_ports():
+    """Refuse a taken port at once and by its setting's name, where gunicorn tries for 5 s."""
+    places = (
+        ("GATEWAY_HOST", "GATEWAY_PORT", _web.host, _web.port),
+        (
+            "OBSERVABILITY_HOST",
+            "OBSERVABILITY_PORT",
+            _web.observability_host,
+            _web.observability_port,
+        ),
+    )
+    for host_name, port_name, host, port in places:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host.strip("[]"), port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise SettingsError(
+                        f"Port {port} ({port_name}) is taken, perhaps by another gateway; choose "
+                        f"another one, for example {port_name}={port + 10}."
+                    ) from error
+                raise SettingsError(
+                    f"{host_name}={host}, {port_name}={port} cannot be bound ({error.strerror})."
+                ) from error
+
+
+def _remove_dead_metrics():
+    """Remove what masters that were killed left behind."""
+    for folder in _fast_folder.glob(f"{_METRICS_PREFIX}*"):
+        pid = folder.name.removeprefix(_METRICS_PREFIX)
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (OSError, ValueError):
+            continue

@@ -2,6 +2,6 @@
 
 from gateway.app import create_app
 from gateway.kernel.settings import read_environ
-from gateway.settings import read_settings
+from gateway.settings import read_settings, settings_in_force
 
-app = create_app(read_settings(read_environ()))
+app = create_app(settings_in_force() or read_settings(read_environ()))

@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Flask
 
+from gateway import __version__
 from gateway.auth.first_key import stored_digests
 from gateway.auth.guard import KeyGuard
 from gateway.auth.keys import key_ring
@@ -18,6 +19,7 @@ from gateway.discovery.metadata import Declared
 from gateway.discovery.metadata import blueprint as metadata
 from gateway.discovery.models import blueprint as models
 from gateway.embeddings.routes import blueprint as embeddings
+from gateway.kernel.errors import SettingsError
 from gateway.kernel.logs import Log
 from gateway.kernel.registry import load_folder
 from gateway.ops.health import blueprint as ops
@@ -61,7 +63,7 @@ def create_app(settings: Settings, parts: Parts | None = None) -> Flask:
         backends = tuple(_backends(settings))
     catalog = Catalog(backends)
     router = Router(catalog, settings.routing)
-    ring = key_ring(settings.keys, stored_digests(Path(settings.web.data_dir)))
+    ring = key_ring(settings.keys, _stored_keys(settings, log))
     guard = KeyGuard(ring, lambda code: metrics.count("gateway_auth_failures_total", code))
     pipeline = Pipeline(router, catalog, metrics, log, settings.web, settings.backends)
     probes = Probes(catalog, settings.routing, settings.backends, log)
@@ -90,14 +92,26 @@ def create_app(settings: Settings, parts: Parts | None = None) -> Flask:
 
 def start(app: Flask) -> None:
     """Begin what runs in the background; called once in each worker, after the fork."""
+    upstreams = sorted(part_of(app, Catalog).snapshot.backends)
+    part_of(app, Log).info("worker started", version=__version__, upstreams=upstreams)
     part_of(app, Probes).start()
     part_of(app, Sampler).start()
 
 
 def stop(app: Flask) -> None:
     """End what runs in the background."""
+    part_of(app, Log).info("worker stopped")
     part_of(app, Probes).stop()
     part_of(app, Sampler).stop()
+
+
+def _stored_keys(settings: Settings, log: Log) -> dict[str, str]:
+    """Return the stored keys; a file damaged while the gateway runs must not stop a new worker."""
+    try:
+        return stored_digests(Path(settings.web.data_dir))
+    except SettingsError as error:
+        log.warning("stored keys unreadable", reason=error.message)
+        return {}
 
 
 def _backends(settings: Settings) -> list[Backend]:

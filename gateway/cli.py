@@ -28,8 +28,8 @@ docs/settings.md lists every setting.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     arguments = _parser().parse_args(argv)
-    environ = read_environ(Path(".env"))
     try:
+        environ = read_environ(Path(".env"))
         if arguments.command == "config":
             return _config(read_settings(environ), check=arguments.check)
         if arguments.command == "demo":
@@ -64,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(environ: Mapping[str, str]) -> int:
     """Become gunicorn; does not return."""
+    if not (ROOT / "gunicorn.conf.py").is_file():
+        sys.stderr.write(
+            "gunicorn.conf.py is missing: run this in a checkout, "
+            "or install with 'pip install -e .'\n"
+        )
+        return WRONG_SETTINGS
     data_dir = Path(environ.get("DATA_DIR") or "data").resolve()
     command = [
         sys.executable,
@@ -83,9 +89,13 @@ def _config(settings: Settings, *, check: bool) -> int:
     for line in settings.warnings:
         sys.stderr.write(f"Warning: {line}\n")
     if check:
+        sys.stdout.write("The configuration is right.\n")
         return 0
     width = max(len(row.env) for row in settings.rows)
     for row in settings.rows:
         unit = f" {row.unit}" if row.unit and row.shown() else ""
         sys.stdout.write(f"{row.env:<{width}}  {row.shown() or '-'}{unit}  ({row.source})\n")
+    for upstream in settings.upstreams:
+        note = " (tried, not configured)" if upstream.implied else ""
+        sys.stdout.write(f"upstream {upstream.name}  {upstream.url}{note}\n")
     return 0

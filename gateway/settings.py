@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from gateway.auth.keys import from_environment, weak_keys
 from gateway.auth.settings import AuthSettings
 from gateway.backends.base import Upstream
+from gateway.backends.connection import tls_problems
 from gateway.backends.settings import BackendSettings
 from gateway.kernel.registry import load_folder
 from gateway.kernel.settings import Row, load, refuse, strange_names
@@ -37,6 +38,27 @@ class Settings:
     rows: tuple[Row, ...]
 
 
+_in_force: list[Settings] = []
+"""What the master accepted last. Workers are forked from it and find it here, so a source that was
+spoilt meanwhile (a secret's file, say) stops neither a reload nor the restart of a worker."""
+
+
+def accept_settings(environ: Mapping[str, str]) -> Settings:
+    """Put a configuration in force; a wrong one leaves the one before in force.
+
+    Raises:
+        SettingsError: Lists every mistake at once.
+    """
+    settings = read_settings(environ)
+    _in_force[:] = [settings]
+    return settings
+
+
+def settings_in_force() -> Settings | None:
+    """Return the accepted configuration; None when none was accepted in this process."""
+    return _in_force[0] if _in_force else None
+
+
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Return the configuration that these variables describe.
 
@@ -54,9 +76,12 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     problems += problems_of(web)
     production = web.environment == "production"
     upstreams = configured(routing, backends, production=production, problems=problems)
+    problems += tls_problems(backends)
     keys = from_environment(auth)
     warnings = weak_keys(keys)
     if production:
+        if any(upstream.url.startswith("mock://") for upstream in upstreams):
+            warnings.append("a mock upstream is configured (GATEWAY_MOCK, GATEWAY_UPSTREAMS)")
         if not keys:
             warnings.append(
                 "no API key is configured; set GATEWAY_API_KEYS or GATEWAY_BEARER_TOKEN"
@@ -69,6 +94,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     known = [name for row in rows for name in (row.env, *row.also)]
     known += [f"{name}_FILE" for row in rows if row.secret for name in (row.env, *row.also)]
     strange = strange_names(environ, known)
+    if not upstreams:
+        strange.append("no upstream is configured, so no model is served; set GATEWAY_UPSTREAMS")
     if problems:
         # A misspelt name may be the reason for what follows; it must not stay hidden.
         problems += strange

@@ -19,6 +19,8 @@ KNOWN_DEMO_KEYS = frozenset(
 )
 """Keys that stand in public READMEs; anyone knows them."""
 SHORTEST_KEY = 32
+LEAST_VARIETY = 8
+"""Different characters in a key; 32 random hexadecimal digits have fewer once in a million keys."""
 _ALPHABET = string.digits + string.ascii_letters
 _PREFIX = "nxs"
 
@@ -102,6 +104,8 @@ def weak_keys(keys: Iterable[str]) -> list[str]:
                 f"API key {public_id(key)} has fewer than {SHORTEST_KEY} characters; "
                 "it can be guessed"
             )
+        elif len(set(key)) < LEAST_VARIETY:
+            lines.append(f"API key {public_id(key)} repeats a few characters; it can be guessed")
     return lines
 
 

@@ -209,6 +209,18 @@ def _until_ready(sock: Any, event: int, wait: Wait, until_s: float) -> None:
         watcher.close()
 
 
+def tls_problems(settings: BackendSettings) -> list[str]:
+    """Return what is wrong with the files that the TLS settings name."""
+    if not settings.ca_bundle and not settings.client_cert:
+        return []
+    try:
+        tls_context(settings)
+    except (OSError, ssl.SSLError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        return [f"BACKEND_CA_BUNDLE or BACKEND_CLIENT_CERT: a file cannot be used ({reason})"]
+    return []
+
+
 def tls_context(settings: BackendSettings) -> ssl.SSLContext:
     """Return how certificates are checked and shown, by ``BACKEND_*`` settings."""
     context = ssl.create_default_context(cafile=settings.ca_bundle or None)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,22 +18,65 @@ LEVELS: Mapping[str, int] = MappingProxyType(
 )
 
 FIELDS = frozenset(
-    "attempts backend bytes_in bytes_out checks code count duration_ms endpoint error exception "
-    "method model models port principal reason request_id setting status stream tokens_in "
-    "tokens_out ttft_ms upstream url version workers".split()
+    "attempts backend client code duration_ms endpoint estimated exception method model models "
+    "param principal reason request_id status stream tokens_in tokens_out ttft_ms upstream "
+    "upstream_status upstreams version".split()
 )
 """Every field a line may carry; others are dropped, so a new secret cannot slip in by accident."""
 
 Sink = Callable[[bytes], object]
 
 
-def _to_stdout(line: bytes) -> object:
-    # One write of at most PIPE_BUF bytes is atomic, so lines of several workers never mix. A full
-    # disk or a closed pipe must not fail the request that is being logged.
-    try:
-        return os.write(1, line)
-    except OSError:
-        return None
+class Outlet:
+    """Standard output that makes nobody wait.
+
+    A pipe whose reader has stopped would hold a plain write, and with it every request of the
+    process. So the pipe is opened once more for writing without waiting; lines that do not fit are
+    dropped, and counted in the next one that does. One write of at most PIPE_BUF bytes is atomic:
+    lines of several workers never mix.
+
+    Attributes:
+        dropped: Lines lost since the last one that was written.
+
+    Shared: One a process; nothing switches inside.
+    """
+
+    def __init__(self, descriptor: int = 1) -> None:
+        self._descriptor = descriptor
+        self._opened: int | None = None
+        self.dropped = 0
+
+    def __call__(self, line: bytes) -> None:
+        """Write a line; a full disk or a closed pipe does not fail the request it tells of."""
+        if self._opened is None:
+            self._opened = _without_waiting(self._descriptor)
+        if self.dropped:
+            lost = {"level": "ERROR", "event": "log lines dropped", "count": self.dropped}
+            line = orjson.dumps({"timestamp": utc_now(), **lost}) + b"\n" + line
+        try:
+            os.write(self._opened, line)
+        except BlockingIOError:
+            self.dropped += 1
+        except OSError:
+            return
+        else:
+            self.dropped = 0
+
+
+def _without_waiting(descriptor: int) -> int:
+    """Return a descriptor for the same place whose writes never wait; files never do anyway."""
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    if stat.S_ISFIFO(mode):
+        try:
+            # A second opening, so that whoever shares the first one keeps waiting as before.
+            return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            os.set_blocking(descriptor, False)
+    elif stat.S_ISSOCK(mode):
+        os.set_blocking(descriptor, False)
+    return descriptor
 
 
 class Log:
@@ -41,9 +85,9 @@ class Log:
     Shared: Stateless after construction; one serves all greenlets.
     """
 
-    def __init__(self, level: str = "INFO", sink: Sink = _to_stdout) -> None:
+    def __init__(self, level: str = "INFO", sink: Sink | None = None) -> None:
         self._level = LEVELS[level]
-        self._sink = sink
+        self._sink = sink or Outlet()
 
     def info(self, event: str, **fields: Any) -> None:
         """Record that something happened."""
@@ -65,7 +109,7 @@ class Log:
     def _write(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
         if LEVELS[level] < self._level:
             return
-        record = {"timestamp": utc_now(), "level": level, "event": event}
+        record = {"timestamp": utc_now(), "level": level, "event": event, "pid": os.getpid()}
         record.update({k: v for k, v in fields.items() if k in FIELDS and v is not None})
         try:
             line = orjson.dumps(record, default=str, option=orjson.OPT_APPEND_NEWLINE)

@@ -76,7 +76,11 @@ class Row:
 
 
 def read_environ(dotenv: Path | None = None) -> dict[str, str]:
-    """Return the process environment over the lines of a ``.env`` file, if there is one."""
+    """Return the process environment over the lines of a ``.env`` file, if there is one.
+
+    Raises:
+        SettingsError: A line of the file is no setting.
+    """
     values = dict(_dotenv_lines(dotenv)) if dotenv and dotenv.is_file() else {}
     values.update(os.environ)
     return values
@@ -84,11 +88,14 @@ def read_environ(dotenv: Path | None = None) -> dict[str, str]:
 
 def _dotenv_lines(path: Path) -> Iterator[tuple[str, str]]:
     # Decoded like the process environment: whatever the bytes are, they reach the server unchanged.
-    for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    for place, line in enumerate(lines, 1):
         text = line.strip().removeprefix("export ")
         name, equals, value = text.partition("=")
-        if not equals or text.startswith("#"):
+        if not text or text.startswith("#"):
             continue
+        if not equals:
+            raise SettingsError(f"{path}, line {place}: not of the form NAME=value")
         yield name.strip(), _dotenv_value(value)
 
 
@@ -156,6 +163,8 @@ def _convert(text: str, annotation: Any, meta: Mapping[str, Any]) -> Any:
         value = _number(text, int if int in kinds else float, meta)
     elif str not in kinds or Ellipsis in kinds:
         value = tuple(part.strip() for part in text.split(",") if part.strip())
+    if meta["choices"]:
+        value = next((name for name in meta["choices"] if name.lower() == text.lower()), value)
     if meta["choices"] and value not in meta["choices"]:
         near = difflib.get_close_matches(text, meta["choices"], n=1)
         raise ValueError(

@@ -57,9 +57,9 @@ def check_upstreams(incoming: Incoming) -> Outgoing:
     """Tell what the last look at each upstream found."""
     catalog = incoming.part(Catalog)
     upstreams = {name: _upstream(catalog, health) for name, health in catalog.health().items()}
-    return json_answer(
-        {"ok": all(item["ok"] for item in upstreams.values()), "upstreams": upstreams}
-    )
+    configured = catalog.checks()
+    ok = all(item["ok"] for name, item in upstreams.items() if name in configured)
+    return json_answer({"ok": ok, "upstreams": upstreams})
 
 
 @endpoint(blueprint, "GET", "/metrics", scope="metrics", operation_id="metrics.get", observed=True)

@@ -103,5 +103,6 @@ class Exchange:
             )
         if usage is not None:
             facts.update(tokens_in=usage.prompt_tokens, tokens_out=usage.completion_tokens)
+            facts["estimated"] = usage.estimated or None
             count("gateway_tokens_total", upstream, "input", by=usage.prompt_tokens)
             count("gateway_tokens_total", upstream, "output", by=usage.completion_tokens)

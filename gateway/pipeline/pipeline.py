@@ -54,6 +54,7 @@ class Pipeline:
             UpstreamError: Every target failed before any content.
             ClientGone: The caller left.
         """
+        incoming.facts["model"] = call.model
         plan = self._router.plan(call)
         exchange = Exchange(call, plan, self._catalog.snapshot, incoming, self._metrics)
         try:

@@ -85,9 +85,20 @@ class Catalog:
         """Return the seconds since a look."""
         return self._clock() - health.checked_s
 
-    def unseen(self) -> list[str]:
-        """Return the upstreams that were not looked at yet."""
-        return [name for name, health in self._health.items() if health.healthy is None]
+    def silent(self) -> list[str]:
+        """Return the upstreams that may serve anything: they never told what they serve.
+
+        One that nobody configured stops counting once it has not answered.
+        """
+        return [
+            name
+            for name, health in self._health.items()
+            if health.healthy is None
+            or (health.healthy is False and not health.cards and not self._is_implied(name))
+        ]
+
+    def _is_implied(self, name: str) -> bool:
+        return self._backends[name].upstream.implied
 
     def checks(self) -> dict[str, str]:
         """Return what readiness depends on: a word for each upstream that somebody configured."""

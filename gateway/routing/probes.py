@@ -60,7 +60,7 @@ class Probes:
             self._catalog.learn(name, backend.models(self._ask(probe)))
             problem = ""
         except (requests.RequestException, OSError, ValueError, gevent.Timeout) as error:
-            problem = type(error).__name__
+            problem = _reason(error, self._settings.probe_timeout_s)
         except UpstreamError as error:
             problem = error.message
         if problem:
@@ -101,10 +101,34 @@ class Probes:
             )  # fmt: skip
             with response:
                 if response.status_code != requests.codes.ok:
-                    raise UpstreamError(f"answered with status {response.status_code}")
+                    raise UpstreamError(_status_reason(response.status_code))
                 body = bytearray()
                 for block in response.iter_content(_READ_BYTES):
                     body += block
                     if len(body) > _ANSWER_LIMIT_BYTES:
                         raise UpstreamError("answered with too long a model list")
         return orjson.loads(body)
+
+
+def _status_reason(status: int) -> str:
+    if status in {401, 403}:
+        return f"refused our key (status {status}); see GATEWAY_UPSTREAM_API_KEYS"
+    return f"answered with status {status}"
+
+
+def _reason(error: BaseException, timeout_s: float) -> str:
+    """Return in an operator's words why an upstream could not be asked; never its address."""
+    text = str(error)
+    if isinstance(error, (requests.Timeout, gevent.Timeout)):
+        return f"no answer within {timeout_s:g} s"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate or the TLS handshake was refused"
+    if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema)):
+        return "its address is not valid"
+    if isinstance(error, requests.ConnectionError):
+        if "NameResolution" in text or "getaddrinfo" in text:
+            return "its name cannot be resolved"
+        return "connection refused" if "refused" in text else "the connection failed"
+    if isinstance(error, ValueError):
+        return "answered something that is no model list; check its address"
+    return type(error).__name__

@@ -12,7 +12,24 @@ from gateway.routing.settings import RoutingSettings
 Policy = Callable[[Call, Snapshot], Plan | None]
 POLICIES: Registry[Policy] = Registry("policy")
 """Every routing policy by name; files in ``policies/`` register themselves here."""
-ORDER = ("pinned", "direct")
+RANKS: dict[str, int] = {}
+"""When each policy is asked, the lowest first."""
+_MOST_COMPARED = 200
+"""Names worth comparing for a hint: a longer list would hold the hub."""
+
+
+def policy(name: str, *, rank: int) -> Callable[[Policy], Policy]:
+    """Return a decorator that registers a routing policy.
+
+    Args:
+        rank: Policies are asked in the order of their ranks; the first that knows decides.
+    """
+
+    def file(decide: Policy) -> Policy:
+        RANKS[name] = rank
+        return POLICIES.register(name)(decide)
+
+    return file
 
 
 class Router:
@@ -24,7 +41,7 @@ class Router:
     def __init__(self, catalog: Catalog, settings: RoutingSettings) -> None:
         self._catalog = catalog
         self._default = settings.default_upstream
-        self._policies = [POLICIES.get(name) for name in ORDER]
+        self._policies = [POLICIES.get(name) for name in sorted(RANKS, key=RANKS.__getitem__)]
 
     def plan(self, call: Call) -> Plan:
         """Return the targets to try and why.
@@ -46,14 +63,15 @@ class Router:
         raise self._nobody(call.model, catalog)
 
     def _nobody(self, model: str, catalog: Snapshot) -> UnknownModel | NoBackend:
-        unseen = self._catalog.unseen()
-        if unseen:
+        silent = self._catalog.silent()
+        if silent:
             return NoBackend(
-                "Nobody is known to serve this model yet; "
-                f"{', '.join(unseen)} was not heard from so far.",
+                "No upstream that was heard from serves this model; not heard from so far: "
+                f"{', '.join(silent)}.",
                 param="model", retry_after_s=1,
             )  # fmt: skip
-        near = difflib.get_close_matches(model, list(catalog.cards), n=1)
+        known = list(catalog.cards) if len(catalog.cards) <= _MOST_COMPARED else []
+        near = difflib.get_close_matches(model, known, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         return UnknownModel(
             f"No upstream serves this model. {hint}GET /v1/models lists all.", param="model"

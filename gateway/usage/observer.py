@@ -5,6 +5,7 @@ from gateway.usage.metrics import Metrics
 from gateway.web.incoming import Incoming
 
 _OK = 200
+_FAILED = 500
 _QUIET = frozenset({"/health", "/readyz", "/metrics"})
 """What machines ask every few seconds; counted, not logged unless it fails."""
 
@@ -29,7 +30,9 @@ class RequestObserver:
             self._metrics.count("gateway_clients_gone_total")
         if endpoint.rpartition(" ")[2] in _QUIET and status == _OK:
             return
-        self._log.info(
+        is_failure = status >= _FAILED or (status == _OK and code not in {None, "client_gone"})
+        write = self._log.warning if is_failure else self._log.info
+        write(
             "request", request_id=incoming.request_id, method=incoming.environ["REQUEST_METHOD"],
             endpoint=endpoint, status=status, duration_ms=round(took_s * 1000, 1), **incoming.facts,
         )  # fmt: skip

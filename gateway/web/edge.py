@@ -7,7 +7,14 @@ from typing import Any, Protocol
 from flask import Flask, Response, request
 
 from gateway.kernel.clock import monotonic
-from gateway.kernel.errors import ClientGone, GatewayError, InvalidRequest, NotFound, Overloaded
+from gateway.kernel.errors import (
+    AuthError,
+    ClientGone,
+    GatewayError,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+)
 from gateway.kernel.logs import Log
 from gateway.web.cors import Cors
 from gateway.web.endpoint import INCOMING, Endpoint, endpoints_of
@@ -124,10 +131,20 @@ class Edge:
         failure = translate(error)
         if type(failure) is GatewayError and failure is not error:
             self._log.error("unexpected error", error, request_id=incoming.request_id)
-        incoming.facts.setdefault("code", failure.code)
+        self._note(incoming, failure)
         if isinstance(failure, ClientGone):
             incoming.hang_up()
         return refusal(failure, incoming.request_id)
+
+    @staticmethod
+    def _note(incoming: Incoming, failure: GatewayError) -> None:
+        """Leave for the log line what an operator asks first about a failure."""
+        facts = incoming.facts
+        facts.setdefault("code", failure.code)
+        facts["param"] = failure.param
+        facts["upstream_status"] = (failure.details or {}).get("upstream_status")
+        if isinstance(failure, AuthError):
+            facts["client"] = incoming.environ.get("REMOTE_ADDR")
 
     def _observe(self, incoming: Incoming, method: str, path: str) -> Outgoing:
         found: Endpoint | None = self._observed.get((method, path))

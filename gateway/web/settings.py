@@ -104,6 +104,11 @@ class WebSettings:
     )
 
 
+def address_of(host: str, port: int) -> str:
+    """Return ``host:port`` as servers and URLs want it; an IPv6 address needs brackets."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
 def problems_of(settings: WebSettings) -> list[str]:
     """Return what is wrong with these settings taken together, one line each."""
     problems = []

@@ -25,6 +25,7 @@ HOSTILE = (
     "Content-Security-Policy: none",
     "Server: evil/1.0",
 )
+_SECRETS = b"out of memory at /opt/models/x.bin on 10.0.0.7:8001 with sk-secret12345"
 _BAD_JSON = b'data: {"id": "x", "choices": [\n\n'
 SCENARIOS: dict[str, Callable[..., None]] = {}
 
@@ -264,9 +265,13 @@ def play_not_http(exchange: Exchange) -> None:
 
 @scenario
 def play_500(exchange: Exchange) -> None:
-    said = b"cuda out of memory at /opt/models/x.bin on 10.0.0.7:8001 with sk-secret12345"
-    body = b'{"error":{"message":"%s"}}' % said
-    exchange.whole(body, status="500 Internal Server Error")
+    exchange.whole(b'{"error":{"message":"%s"}}' % _SECRETS, status="500 Internal Server Error")
+
+
+@scenario
+def play_tattle(exchange: Exchange) -> None:
+    """A refusal that says too much."""
+    exchange.whole(b'{"error":{"message":"%s"}}' % _SECRETS, status="400 Bad Request")
 
 
 @scenario

@@ -30,6 +30,8 @@ def gateway(crew, upstream) -> Gateway:
         GATEWAY_DEFAULT_UPSTREAM="up",
         GATEWAY_BODY_TIMEOUT_SECONDS=BODY_S,
         GATEWAY_WRITE_TIMEOUT_SECONDS=WRITE_S,
+        GATEWAY_WORKER_CONNECTIONS=5_000,
+        GATEWAY_MAX_IN_FLIGHT=4_000,
     )
 
 

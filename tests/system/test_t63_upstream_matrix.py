@@ -318,12 +318,17 @@ def test_t63_a_client_does_not_retry_what_may_have_cost_tokens(alone, new_id, mo
     assert answer.header("x-should-retry") == "false"
 
 
-def test_t63_an_upstreams_own_words_lose_its_addresses_paths_and_secrets(alone, new_id):
-    answer = _ask(alone, "chat", "500", new_id, stream=False)
+@pytest.mark.parametrize(("model", "status"), [("500", 502), ("tattle", 400)])
+def test_t63_an_upstreams_own_words_lose_addresses_paths_and_secrets(alone, new_id, model, status):
+    answer = _ask(alone, "chat", model, new_id, stream=False)
 
-    assert answer.error()["details"]["upstream_status"] == 500
+    assert answer.status == status
     for secret in (b"10.0.0.7", b"/opt/models", b"sk-secret"):
         assert secret not in answer.body
+    if model == "500":
+        assert answer.error()["details"]["upstream_status"] == 500
+    else:
+        assert "out of memory" in answer.error()["message"]
 
 
 def test_t63_a_stale_connection_is_replaced_by_a_fresh_one_once(alone, faulty, new_id):

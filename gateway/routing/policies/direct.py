@@ -2,10 +2,10 @@
 
 from gateway.kernel.call import Call, Plan
 from gateway.routing.catalog import Snapshot
-from gateway.routing.router import POLICIES
+from gateway.routing.router import policy
 
 
-@POLICIES.register("direct")
+@policy("direct", rank=50)
 def direct(call: Call, catalog: Snapshot) -> Plan | None:
     """Return every target that serves the model, best first; None when nobody does."""
     targets = catalog.find(call.model)

@@ -4,10 +4,10 @@ from gateway.kernel.call import Call, Plan, Target
 from gateway.kernel.errors import InvalidRequest
 from gateway.kernel.registry import unknown
 from gateway.routing.catalog import Snapshot
-from gateway.routing.router import POLICIES
+from gateway.routing.router import policy
 
 
-@POLICIES.register("pinned")
+@policy("pinned", rank=10)
 def pinned(call: Call, catalog: Snapshot) -> Plan | None:
     """Return the caller's own choice; None when there is none.
 

@@ -12,7 +12,13 @@ import pytest
 from gevent.event import Event
 from geventhttpclient._parser import HTTPParseError
 
-from gateway.backends.connection import Connection, Parser, open_connection, tls_context
+from gateway.backends.connection import (
+    Connection,
+    Parser,
+    open_connection,
+    tls_context,
+    tls_problems,
+)
 from gateway.backends.resolver import Resolver
 from gateway.backends.settings import BackendSettings
 from gateway.backends.transport import Pool, Timeouts
@@ -283,6 +289,25 @@ def test_a_handshake_that_hangs_is_given_up(upstream, wait):
 
     assert caught.value.code == "upstream_connect_timeout"
     assert upstream.peers[0].gone.wait(2)
+
+
+@pytest.mark.parametrize("name", ["ca_bundle", "client_cert"])
+@pytest.mark.parametrize("content", [None, "no certificate"], ids=["missing", "not a certificate"])
+def test_a_file_that_cannot_be_used_is_told_at_the_start(tmp_path, name, content):
+    path = tmp_path / "file.pem"
+    if content:
+        path.write_text(content)
+
+    problems = tls_problems(BackendSettings(**{name: str(path)}))
+
+    assert len(problems) == 1
+    assert problems[0].startswith("BACKEND_CA_BUNDLE or BACKEND_CLIENT_CERT")
+
+
+def test_files_that_can_be_used_and_no_files_are_no_problem(certificates):
+    good = BackendSettings(ca_bundle=str(certificates / "ca.pem"))
+
+    assert tls_problems(good) == tls_problems(BackendSettings()) == []
 
 
 def test_tls_works_where_gevent_has_replaced_ssl(certificates):

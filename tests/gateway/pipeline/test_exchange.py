@@ -37,7 +37,7 @@ def test_a_reply_closes_the_exchange(stage):
 
     assert scene.incoming.facts == {
         "backend": "a", "model": "a-model", "stream": False, "reason": "direct:model",
-        "tokens_in": 3, "tokens_out": 1,
+        "tokens_in": 3, "tokens_out": 1, "estimated": None,
     }  # fmt: skip
     assert scene.figure("gateway_tokens_total", upstream="a", direction="input") == 3
     assert scene.figure("gateway_tokens_total", upstream="a", direction="output") == 1

@@ -97,6 +97,7 @@ def test_a_call_that_cannot_be_routed_asks_nobody(stage, call, kind):
         pipeline_on(scene).open(make_call(**call), scene.incoming)
 
     assert scene.asked() == [0]
+    assert scene.incoming.facts == {"model": call["model"]}
 
 
 @pytest.mark.parametrize("stream", [False, True])

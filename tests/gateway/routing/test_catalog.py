@@ -151,11 +151,23 @@ def test_an_upstream_that_recovers_is_healthy_without_an_error(catalog_of, clock
     assert catalog.health()["a"] == Health(True, "", clock(), (ModelCard("llama"),))
 
 
-def test_what_was_not_looked_at_is_unseen(catalog_of):
-    catalog = catalog_of(unseen("a"), unseen("b"), seen("mock"))
+def test_whoever_never_told_what_it_serves_is_silent(catalog_of):
+    catalog = catalog_of(*(unseen(name) for name in "abcd"), seen("mock"))
     catalog.lost("b", "gone")
+    catalog.learn("c", cards("llama"))
+    catalog.lost("c", "gone")
+    catalog.learn("d", [])
 
-    assert catalog.unseen() == ["a"]
+    assert catalog.silent() == ["a", "b"]
+
+
+def test_an_upstream_that_nobody_configured_is_silent_until_it_was_looked_at(catalog_of):
+    catalog = catalog_of(unseen("ollama", implied=True))
+    before = catalog.silent()
+
+    catalog.lost("ollama", "gone")
+
+    assert (before, catalog.silent()) == (["ollama"], [])
 
 
 # --- readiness -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from gateway.kernel.call import Kind, Plan
 from gateway.kernel.errors import InvalidRequest
 from gateway.kernel.registry import load_folder
 from gateway.routing.catalog import Catalog
-from gateway.routing.router import ORDER, POLICIES
+from gateway.routing.router import POLICIES, RANKS
 from tests.fakes.backend import ScriptedBackend
 from tests.fakes.calls import make_call
 
@@ -80,5 +80,6 @@ def test_a_policy_is_pure(name, upstreams, call):
     assert copy.copy(call) == call
 
 
-def test_every_registered_policy_has_its_place_in_the_order():
-    assert set(ORDER) == set(POLICIES)
+def test_every_registered_policy_has_a_rank_of_its_own():
+    assert set(RANKS) == set(POLICIES)
+    assert len(set(RANKS.values())) == len(RANKS)
