@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         "config", help="print every setting, its value and where that comes from"
     )
     config.add_argument(
-        "--check", action="store_true", help="print nothing but mistakes; exit 2 if there are any"
+        "--check", action="store_true", help="only check; exit 2 and every mistake if there is one"
     )
     return parser
 

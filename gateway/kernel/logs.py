@@ -48,12 +48,12 @@ class Outlet:
 
     def __call__(self, line: bytes) -> None:
         """Write a line; a full disk or a closed pipe does not fail the request it tells of."""
-        if self._opened is None:
-            self._opened = _without_waiting(self._descriptor)
         if self.dropped:
             lost = {"level": "ERROR", "event": "log lines dropped", "count": self.dropped}
             line = orjson.dumps({"timestamp": utc_now(), **lost}) + b"\n" + line
         try:
+            if self._opened is None:
+                self._opened = _without_waiting(self._descriptor)
             os.write(self._opened, line)
         except BlockingIOError:
             self.dropped += 1

@@ -1,12 +1,14 @@
 """The composition: every part made once, handed its settings, joined in order."""
 
 import contextlib
+import os
 
 import gevent
 import pytest
 
+from gateway import __version__
 from gateway.app import create_app, start, stop
-from gateway.auth.first_key import make_first_key
+from gateway.auth.first_key import DIGESTS, make_first_key
 from gateway.kernel.logs import Log
 from gateway.pipeline.pipeline import Pipeline
 from gateway.routing.catalog import Catalog
@@ -57,6 +59,43 @@ def test_a_key_made_at_the_first_start_opens_the_gateway(make_app, tmp_path):
     answer = app.test_client().get("/v1/models", headers={"X-API-Key": key})
 
     assert answer.status_code == 200
+
+
+def test_stored_keys_that_were_spoilt_meanwhile_stop_no_new_worker(
+    make_app, headers, lines, tmp_path
+):
+    """The master refuses them at its start; a worker that is made anew goes on with the others."""
+    admin = make_first_key(tmp_path)
+    (tmp_path / DIGESTS).write_text("{", encoding="utf-8")
+
+    client = make_app().test_client()
+
+    [line] = lines.events("stored keys unreadable")
+    assert line["level"] == "WARNING"
+    assert str(tmp_path / DIGESTS) in line["reason"]
+    assert client.get("/v1/models", headers=headers).status_code == 200
+    assert client.get("/v1/models", headers={"X-API-Key": admin}).status_code == 401
+
+
+def test_a_worker_tells_what_it_is_when_it_starts_and_that_it_stops(make_app, lines):
+    app = make_app(GATEWAY_UPSTREAMS="two=http://127.0.0.1:1;one=http://127.0.0.1:1")
+
+    start(app)
+    stop(app)
+
+    [started], [stopped] = lines.events("worker started"), lines.events("worker stopped")
+    assert started["version"] == __version__
+    assert started["upstreams"] == ["mock", "one", "two"]
+    assert started["pid"] == stopped["pid"] == os.getpid()
+
+
+def test_a_request_for_nobodys_model_is_logged_with_what_was_asked_for(client, headers, lines):
+    body = {"model": "nobodys", "messages": [{"role": "user", "content": "x"}]}
+
+    client.post("/v1/chat/completions", headers=headers, json=body)
+
+    [line] = lines.events("request")
+    assert (line["model"], line["param"]) == ("nobodys", "model")
 
 
 def test_no_other_file_is_served(client):

@@ -1,12 +1,14 @@
 """The command line: helps, prints the configuration, refuses a wrong one."""
 
 import runpy
+import shutil
+import subprocess
 import sys
 
 import pytest
 
 from gateway import __version__
-from gateway.cli import main
+from gateway.cli import ROOT, main
 
 SECRET = "sk-canary-1234567890-1234567890-1234"
 
@@ -93,8 +95,28 @@ def test_config_stars_every_secret_wherever_it_comes_from(capsys, monkeypatch, t
     assert "(GATEWAY_API_KEYS_FILE)" in out
 
 
-def test_config_check_says_nothing_when_all_is_well(capsys):
-    assert run(capsys, "config", "--check") == (0, "", "")
+def test_config_check_says_so_when_all_is_well(capsys):
+    assert run(capsys, "config", "--check") == (0, "The configuration is right.\n", "")
+
+
+def test_config_lists_the_upstreams_and_tells_which_are_only_tried(capsys, monkeypatch):
+    monkeypatch.setenv("GATEWAY_MOCK", "on")
+
+    _, nothing_configured, _ = run(capsys, "config")
+    monkeypatch.setenv("GATEWAY_UPSTREAMS", "gpu=http://127.0.0.1:1")
+    _, one_configured, _ = run(capsys, "config")
+
+    shown = [
+        [line for line in out.splitlines() if line.startswith("upstream ")]
+        for out in (nothing_configured, one_configured)
+    ]
+    assert shown == [
+        [
+            "upstream ollama  ollama://127.0.0.1:11434 (tried, not configured)",
+            "upstream mock  mock://local",
+        ],
+        ["upstream gpu  http://127.0.0.1:1", "upstream mock  mock://local"],
+    ]
 
 
 @pytest.mark.parametrize("command", [["config"], ["config", "--check"], ["serve"], ["demo"]])
@@ -117,7 +139,7 @@ def test_warnings_go_to_standard_error_and_do_not_fail_the_check(capsys, monkeyp
 
     code, out, err = run(capsys, "config", "--check")
 
-    assert (code, out) == (0, "")
+    assert (code, out) == (0, "The configuration is right.\n")
     assert err == "Warning: GATEWAY_PROT is not a setting; did you mean GATEWAY_PORT?\n"
 
 
@@ -129,6 +151,32 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(capsys, monkeypatch, tmp
 
     rows = {line.split()[0]: line.split()[1] for line in out.splitlines()}
     assert (rows["GATEWAY_PORT"], rows["GATEWAY_HOST"]) == ("2222", "0.0.0.0")
+
+
+@pytest.mark.parametrize("command", [["config"], ["config", "--check"], ["serve"], ["demo"]])
+def test_every_command_refuses_a_dotenv_file_with_a_line_that_is_no_setting(
+    capsys, tmp_path, command
+):
+    (tmp_path / ".env").write_text(f"GATEWAY_HOST=::1\n{SECRET}\n", encoding="utf-8")
+
+    code, out, err = run(capsys, *command)
+
+    assert (code, out) == (2, "")
+    assert err == "The configuration is wrong:\n.env, line 2: not of the form NAME=value\n"
+
+
+def test_serving_without_a_checkout_says_what_is_missing(tmp_path):
+    """A copy of the package alone, as a wheel would bring it."""
+    shutil.copytree(ROOT / "gateway", tmp_path / "gateway")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "serve"],
+        cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "gunicorn.conf.py is missing" in done.stderr
 
 
 def test_the_package_runs_as_a_command(capsys, monkeypatch):

@@ -3,9 +3,15 @@
 import pytest
 
 from gateway.kernel.errors import SettingsError
-from gateway.settings import ROOMS, read_settings
+from gateway.settings import (
+    ROOMS,
+    _in_force,
+    accept_settings,
+    read_settings,
+    settings_in_force,
+)
 
-STRONG = "k" * 40
+STRONG = "nxs-test-0123456789abcdef0123456789"
 PRODUCTION = {"GATEWAY_ENV": "production", "OLLAMA_BASE_URL": "http://gpu1:11434"}
 
 
@@ -14,6 +20,15 @@ def mistakes(**environ):
     with pytest.raises(SettingsError) as caught:
         read_settings(environ)
     return caught.value.message.splitlines()
+
+
+@pytest.fixture
+def nothing_accepted():
+    """A process that has accepted no configuration yet."""
+    before = list(_in_force)
+    _in_force.clear()
+    yield
+    _in_force[:] = before
 
 
 def test_nothing_configured_is_a_demo_that_starts():
@@ -96,6 +111,58 @@ def test_weak_keys_work_in_development_with_a_warning_each():
 
 
 @pytest.mark.T(39)
+def test_a_long_key_that_repeats_a_few_characters_is_a_warning_and_refused_in_production():
+    weak = {"GATEWAY_API_KEYS": "k" * 40}
+
+    [warning] = read_settings(weak).warnings
+    [line] = mistakes(**PRODUCTION, **weak)
+
+    assert "repeats a few characters" in warning
+    assert "repeats a few characters" in line
+
+
+@pytest.mark.T(39)
+@pytest.mark.parametrize(
+    "mock", [{"GATEWAY_MOCK": "on"}, {"GATEWAY_UPSTREAMS": "canned=mock://local"}]
+)
+def test_production_refuses_a_mock_that_would_answer_callers(mock):
+    lines = mistakes(**PRODUCTION, **mock, GATEWAY_API_KEYS=STRONG)
+
+    assert lines == [
+        "GATEWAY_ENV=production: a mock upstream is configured (GATEWAY_MOCK, GATEWAY_UPSTREAMS)"
+    ]
+
+
+def test_a_mock_is_no_weakness_elsewhere():
+    settings = read_settings({"GATEWAY_MOCK": "on", "GATEWAY_UPSTREAMS": "canned=mock://local"})
+
+    assert settings.warnings == ()
+
+
+@pytest.mark.parametrize("environment", ["development", "production"])
+def test_a_gateway_without_any_upstream_starts_and_is_warned_of(environment):
+    """Its models can be none; a typo in a name would look just like this."""
+    settings = read_settings(
+        {"GATEWAY_ENV": environment, "GATEWAY_MOCK": "off", "GATEWAY_API_KEYS": STRONG}
+    )
+
+    assert settings.warnings == (
+        "no upstream is configured, so no model is served; set GATEWAY_UPSTREAMS",
+    )
+
+
+@pytest.mark.parametrize("variable", ["BACKEND_CA_BUNDLE", "BACKEND_CLIENT_CERT"])
+def test_a_certificate_file_that_cannot_be_used_is_found_before_the_first_call(variable, tmp_path):
+    lines = mistakes(**{variable: str(tmp_path / "none.pem")}, GATEWAY_PORT="x")
+
+    assert [line.partition("=")[0] for line in lines[:1]] == ["GATEWAY_PORT"]
+    assert lines[1:] == [
+        "BACKEND_CA_BUNDLE or BACKEND_CLIENT_CERT: a file cannot be used "
+        "(No such file or directory)"
+    ]
+
+
+@pytest.mark.T(39)
 def test_production_refuses_every_weak_setting_with_one_line_each():
     lines = mistakes(
         **PRODUCTION, GATEWAY_API_KEYS="dev-key,short", BACKEND_VERIFY_TLS="false",
@@ -156,3 +223,38 @@ def test_no_mistake_repeats_a_secret():
 def test_the_configuration_cannot_be_changed():
     with pytest.raises(AttributeError):
         read_settings({}).keys = ("x",)
+
+
+# --- what is in force ----------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("nothing_accepted")
+def test_nothing_is_in_force_until_something_was_accepted():
+    read_settings({})
+
+    assert settings_in_force() is None
+
+
+@pytest.mark.usefixtures("nothing_accepted")
+def test_a_configuration_that_was_accepted_is_in_force_until_the_next_one_is():
+    first = accept_settings({"GATEWAY_PORT": "9000"})
+    assert settings_in_force() is first
+
+    second = accept_settings({"GATEWAY_PORT": "9010"})
+
+    assert settings_in_force() is second
+    assert second.web.port == 9010
+
+
+@pytest.mark.usefixtures("nothing_accepted")
+def test_a_wrong_configuration_leaves_the_one_before_in_force(tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text(STRONG, encoding="utf-8")
+    before = accept_settings({"GATEWAY_API_KEYS_FILE": str(keys)})
+    keys.unlink()
+
+    with pytest.raises(SettingsError, match="GATEWAY_API_KEYS_FILE"):
+        accept_settings({"GATEWAY_API_KEYS_FILE": str(keys)})
+
+    assert settings_in_force() is before
+    assert before.keys == (STRONG,)

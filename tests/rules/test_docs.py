@@ -16,6 +16,7 @@ from gateway.kernel.logs import FIELDS
 from gateway.kernel.settings import Row
 from gateway.settings import ROOMS, read_settings
 from gateway.usage.metrics import Metrics
+from tests.gateway.backends.certificates import make_certificates
 
 GENERATED = {ROOT / name for name in DOCUMENTS}
 PAGES = sorted(
@@ -48,6 +49,15 @@ def rows() -> dict[str, Row]:
 def uncommented() -> dict[str, str]:
     """Return what ``.env.example`` sets once every line of it is switched on."""
     return dict(re.findall(r"^#([A-Z][A-Z0-9_]*)=(.*)$", read(".env.example"), re.MULTILINE))
+
+
+def switched_on(folder: Path) -> dict[str, str]:
+    """Return the same, with files that exist here where the example names some of its own."""
+    make_certificates(folder)
+    client = f"{folder / 'client.pem'},{folder / 'client.key'}"
+    return uncommented() | {
+        "BACKEND_CA_BUNDLE": str(folder / "ca.pem"), "BACKEND_CLIENT_CERT": client,
+    }  # fmt: skip
 
 
 # -- the generated ones --------------------------------------------------------------------------
@@ -118,15 +128,15 @@ def test_env_example_sets_nothing_until_it_is_edited():
     assert active == []
 
 
-def test_env_example_with_every_line_switched_on_is_a_configuration_without_a_mistake():
-    settings = read_settings(uncommented())
+def test_env_example_with_every_line_switched_on_is_a_configuration_without_a_mistake(tmp_path):
+    settings = read_settings(switched_on(tmp_path))
 
     assert settings.warnings == ()
     assert [upstream.name for upstream in settings.upstreams] == ["llama", "mock", "ollama", "mlx"]
 
 
-def test_env_example_shows_the_defaults_except_for_the_examples():
-    read_back = {row.env: row.value for row in read_settings(uncommented()).rows}
+def test_env_example_shows_the_defaults_except_for_the_examples(tmp_path):
+    read_back = {row.env: row.value for row in read_settings(switched_on(tmp_path)).rows}
 
     differing = {name for name, row in rows().items() if read_back[name] != row.default}
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gateway.auth.keys import (
     ADMIN_SCOPES,
     KNOWN_DEMO_KEYS,
+    LEAST_VARIETY,
     SCOPES,
     digest_of,
     from_environment,
@@ -20,7 +21,7 @@ from gateway.auth.keys import (
 )
 from gateway.auth.settings import AuthSettings
 
-STRONG = "x" * 32
+STRONG = "nxs-test-0123456789abcdef0123456789"
 
 
 def test_a_new_key_has_our_form_and_is_never_the_same():
@@ -137,7 +138,25 @@ def test_the_demo_keys_that_everybody_has_seen_are_known(key):
 
 @pytest.mark.parametrize(("length", "lines"), [(1, 1), (31, 1), (32, 0), (64, 0)])
 def test_a_short_key_is_weak(length, lines):
-    assert len(weak_keys(["x" * length])) == lines
+    assert len(weak_keys([("0123456789abcdef" * 4)[:length]])) == lines
+
+
+@pytest.mark.T(39)
+@pytest.mark.parametrize(("letters", "lines"), [(1, 1), (LEAST_VARIETY - 1, 1), (LEAST_VARIETY, 0)])
+def test_a_long_key_of_few_different_characters_is_weak(letters, lines):
+    key = ("0123456789abcdef"[:letters] * 40)[:40]
+
+    found = weak_keys([key])
+
+    assert len(found) == lines
+    assert all("repeats a few characters" in line and key not in line for line in found)
+
+
+def test_random_hexadecimal_digits_are_not_called_weak():
+    """What ``openssl rand -hex 16`` prints; one in a million such keys may be."""
+    keys = [os.urandom(16).hex() for _ in range(1000)]
+
+    assert weak_keys(keys) == []
 
 
 def test_a_json_list_that_is_none_is_pointed_out_and_read_as_it_stands():

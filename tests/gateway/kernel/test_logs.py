@@ -1,13 +1,17 @@
 """The log: one JSON line an event, made of harmless fields only."""
 
+import fcntl
 import os
-from collections.abc import Callable
+import select
+import socket
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from pathlib import Path
 
 import orjson
 import pytest
 
-from gateway.kernel.logs import FIELDS, LEVELS, Log
+from gateway.kernel.logs import FIELDS, LEVELS, Log, Outlet
 
 SECRET = "sk-canary-1234567890"
 
@@ -40,6 +44,7 @@ def test_a_line_has_time_level_event_and_fields(log: Log, sink: Sink):
     log.info("upstream answers", upstream="ollama", models=3)
 
     record = sink.only()
+    assert record.pop("pid") == os.getpid()
     moment = datetime.fromisoformat(str(record.pop("timestamp")))
     assert moment.tzinfo is not None
     assert record == {
@@ -116,9 +121,9 @@ def test_events_below_the_level_are_not_written(sink: Sink, level: str):
 
 
 def test_by_default_lines_go_to_standard_output(capfd: pytest.CaptureFixture[str]):
-    Log().info("started", port=8800)
+    Log().info("worker started", version="1.0")
 
-    assert orjson.loads(capfd.readouterr().out)["port"] == 8800
+    assert orjson.loads(capfd.readouterr().out)["version"] == "1.0"
 
 
 def test_a_closed_output_does_not_fail_the_request(capfd: pytest.CaptureFixture[str]):
@@ -136,3 +141,149 @@ def test_a_closed_output_does_not_fail_the_request(capfd: pytest.CaptureFixture[
 
     Log().info("after")
     assert orjson.loads(capfd.readouterr().out)["event"] == "after"
+
+
+# --- the way out ---------------------------------------------------------------------------------
+
+LINE = b'{"event":"request","filler":"' + b"x" * 400 + b'"}\n'
+SMALL_PIPE_BYTES = 4096
+F_SETPIPE_SZ = 1031
+MANY = 100
+
+
+class Pipe:
+    """A pipe of a few lines, and whoever reads it or does not."""
+
+    def __init__(self, reader: int, writer: int) -> None:
+        self.reader, self.writer = reader, writer
+
+    def read(self) -> list[bytes]:
+        """Return the lines that lie in it."""
+        text = b""
+        while select.select([self.reader], [], [], 0)[0]:
+            block = os.read(self.reader, 65_536)
+            if not block:
+                break
+            text += block
+        assert text.endswith(b"\n"), "no line is cut"
+        return text.splitlines()
+
+
+@pytest.fixture(params=["pipe", "socket"])
+def pipe(request: pytest.FixtureRequest) -> Iterator[Pipe]:
+    """What a service manager or a container runtime puts behind standard output."""
+    if request.param == "pipe":
+        reader, writer = os.pipe()
+        fcntl.fcntl(writer, F_SETPIPE_SZ, SMALL_PIPE_BYTES)
+    else:
+        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_PIPE_BYTES)
+        reader, writer = one.detach(), other.detach()
+    yield Pipe(reader, writer)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_reader_that_has_stopped_holds_nobody_and_its_lost_lines_are_counted(pipe: Pipe):
+    """A plain write would wait for ever here, and the test with it."""
+    outlet = Outlet(pipe.writer)
+
+    for _ in range(MANY):
+        outlet(LINE)
+
+    arrived = pipe.read()
+    assert 0 < len(arrived) < MANY
+    assert set(arrived) == {LINE.rstrip()}
+    assert outlet.dropped == MANY - len(arrived)
+
+
+def test_once_the_reader_goes_on_one_line_tells_how_many_were_lost(pipe: Pipe):
+    outlet = Outlet(pipe.writer)
+    for _ in range(MANY):
+        outlet(LINE)
+    lost = MANY - len(pipe.read())
+
+    outlet(b'{"event":"one"}\n')
+    outlet(b'{"event":"two"}\n')
+
+    told, one, two = (orjson.loads(line) for line in pipe.read())
+    assert datetime.fromisoformat(told.pop("timestamp")).tzinfo is not None
+    assert told == {"level": "ERROR", "event": "log lines dropped", "count": lost}
+    assert (one, two) == ({"event": "one"}, {"event": "two"})
+    assert outlet.dropped == 0
+
+
+def test_lines_lost_while_the_loss_could_not_be_told_are_counted_too(pipe: Pipe):
+    outlet = Outlet(pipe.writer)
+    for _ in range(2 * MANY):
+        outlet(LINE)
+    first_loss = outlet.dropped
+    outlet(LINE)
+
+    assert outlet.dropped == first_loss + 1
+
+
+def test_whoever_shares_the_pipe_keeps_waiting_as_before():
+    """Otherwise a shell's other programs in the same pipe would fail with EAGAIN."""
+    reader, writer = os.pipe()
+    try:
+        Outlet(writer)(LINE)
+
+        assert os.get_blocking(writer) is True
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_file_gets_every_line_whole(tmp_path: Path):
+    path = tmp_path / "log"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    outlet = Outlet(descriptor)
+
+    for _ in range(MANY):
+        outlet(LINE)
+    os.close(descriptor)
+
+    assert path.read_bytes() == LINE * MANY
+    assert outlet.dropped == 0
+
+
+def test_a_pipe_whose_reader_left_fails_nobody():
+    reader, writer = os.pipe()
+    outlet = Outlet(writer)
+    outlet(LINE)
+    os.close(reader)
+
+    outlet(LINE)
+    outlet(LINE)
+
+    os.close(writer)
+    assert outlet.dropped == 0, "there is nobody left to be told"
+
+
+def test_an_output_that_was_never_open_fails_nobody():
+    """Started with ``>&-``."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.close(writer)
+
+    Log(sink=Outlet(writer)).info("started")
+
+
+def test_the_default_log_of_a_stalled_standard_output_makes_nobody_wait(
+    capfd: pytest.CaptureFixture[str],
+):
+    kept = os.dup(1)
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, F_SETPIPE_SZ, SMALL_PIPE_BYTES)
+    os.dup2(writer, 1)
+    try:
+        log = Log()
+        for _ in range(MANY):
+            log.info("request", model="m" * 400)
+    finally:
+        os.dup2(kept, 1)
+        for descriptor in (kept, reader, writer):
+            os.close(descriptor)
+
+    assert capfd.readouterr().out == ""

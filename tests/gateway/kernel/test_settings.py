@@ -54,6 +54,11 @@ def test_values_are_converted_to_the_type_of_their_annotation():
     assert isinstance(sample.wait_s, float)
 
 
+@pytest.mark.parametrize("text", ["ERROR", "error", "Error"])
+def test_a_choice_is_taken_however_it_is_written(text: str):
+    assert read(GATEWAY_LEVEL=text).level == "ERROR"
+
+
 @pytest.mark.parametrize("text", ["", "   "])
 def test_an_empty_variable_means_unset(text: str):
     assert read(GATEWAY_PORT=text, GATEWAY_OPEN=text).port == 8800
@@ -206,8 +211,8 @@ GATEWAY_TOKEN="with # and spaces "
 API_KEYS='quoted'  # and a comment
 HASH=a#b
 START=#c
-no line of ours
 
+   
 MLX_BASE_URL="open
 """
 
@@ -225,7 +230,21 @@ def test_a_dotenv_file_is_read_as_people_write_it(tmp_path: Path):
     assert values["HASH"] == "a#b"
     assert values["START"] == "#c"
     assert values["MLX_BASE_URL"] == '"open'
-    assert not any("comment" in name or "no line" in name for name in values)
+    assert not any("comment" in name or not name.strip() for name in values)
+
+
+@pytest.mark.parametrize("line", ["GATEWAY_PORT 9000", "export", "no line of ours"])
+def test_a_line_that_is_no_setting_is_refused_by_its_place_and_not_repeated(
+    tmp_path: Path, line: str
+):
+    """A setting that was mistyped must not be a silent default; the line may hold a secret."""
+    path = tmp_path / ".env"
+    path.write_text(f"# ours\n\nGATEWAY_HOST=::1\n{line}\n", encoding="utf-8")
+
+    with pytest.raises(SettingsError) as caught:
+        read_environ(path)
+
+    assert caught.value.message == f"{path}, line 4: not of the form NAME=value"
 
 
 def test_the_environment_wins_over_the_dotenv_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

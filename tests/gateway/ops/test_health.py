@@ -154,6 +154,17 @@ def test_an_upstream_that_was_never_looked_at_has_no_age(two_upstreams, headers)
     assert document["upstreams"]["one"] == {"ok": False, "status": "unknown", "models": 0}
 
 
+def test_an_upstream_that_nobody_configured_is_told_but_does_not_make_it_unwell(client, app, headers):
+    """Beside the mock, an Ollama is tried that most machines do not run."""
+    part_of(app, Catalog).lost("ollama", "connection refused")
+
+    document = client.get("/health/upstreams", headers=headers).json
+
+    assert document["ok"] is True
+    assert document["upstreams"]["ollama"]["error"] == "connection refused"
+    assert document["upstreams"]["mock"]["ok"] is True
+
+
 def test_no_address_of_an_upstream_is_told(two_upstreams, headers):
     text = (
         get(two_upstreams, "/health/upstreams", headers).text + get(two_upstreams, "/health").text

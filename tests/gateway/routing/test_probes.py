@@ -15,6 +15,7 @@ import gevent
 import gevent.ssl
 import orjson
 import pytest
+import requests
 from gevent.event import Event
 
 from gateway.backends.openai_compatible import OpenAICompatible
@@ -22,7 +23,7 @@ from gateway.backends.settings import BackendSettings
 from gateway.kernel.call import Target
 from gateway.kernel.logs import Log
 from gateway.routing.catalog import Catalog
-from gateway.routing.probes import Probes
+from gateway.routing.probes import Probes, _reason
 from gateway.routing.settings import RoutingSettings
 from tests.fakes.backend import ScriptedBackend, an_upstream
 from tests.fakes.upstream import (
@@ -206,12 +207,20 @@ def test_why_it_was_lost_is_told_in_an_operators_words(upstream, watch, steps, w
     assert words in watch.health.error
 
 
-def test_a_name_that_does_not_exist_is_told_as_such():
-    watch = Watch("http://no-such-host.invalid:8000")
-
-    watch.look()
-
-    assert watch.health.error == "its name cannot be resolved"
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (requests.ConnectionError("NameResolutionError: gpu7"), "its name cannot be resolved"),
+        (requests.ConnectionError("[Errno 111] Connection refused"), "connection refused"),
+        (requests.ConnectionError("gpu7 went away"), "the connection failed"),
+        (requests.ConnectTimeout("gpu7"), "no answer within 5 s"),
+        (gevent.Timeout(5.0), "no answer within 5 s"),
+        (requests.exceptions.InvalidURL("http://gpu7:x"), "its address is not valid"),
+        (OSError("gpu7"), "OSError"),
+    ],
+)
+def test_an_error_is_told_in_words_without_an_address(error, words):
+    assert _reason(error, 5.0) == words
 
 
 def test_a_port_where_nobody_listens_loses_the_upstream():

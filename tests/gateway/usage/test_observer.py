@@ -41,6 +41,7 @@ def test_a_request_is_one_line_with_what_is_known_about_it(finish):
     [line] = finish("/v1/chat/completions", backend="mock", tokens_in=3, principal="k1")
 
     line.pop("timestamp")
+    line.pop("pid")
     assert line == {
         "level": "INFO", "event": "request", "request_id": "r1", "method": "POST",
         "endpoint": "/v1/chat/completions", "status": 200, "duration_ms": 12.3, "backend": "mock",
@@ -79,3 +80,32 @@ def test_what_machines_ask_every_second_is_counted_in_silence(finish, metrics, p
 def test_a_health_check_that_fails_is_logged(finish):
     assert finish("observability /readyz", 503) != []
     assert finish("/health/upstreams", 200) != []
+
+
+@pytest.mark.parametrize(
+    ("status", "facts", "level"),
+    [
+        (200, {}, "INFO"),
+        (404, {"code": "model_not_found"}, "INFO"),
+        (429, {"code": "rate_limited"}, "INFO"),
+        (499, {"code": "client_gone"}, "INFO"),
+        (200, {"code": "client_gone"}, "INFO"),
+        (200, {"code": "upstream_truncated"}, "WARNING"),
+        (500, {"code": "internal_error"}, "WARNING"),
+        (503, {"code": "no_backend"}, "WARNING"),
+        (599, {}, "WARNING"),
+    ],
+)
+def test_what_an_operator_should_look_at_is_a_warning(finish, status, facts, level):
+    """A caller's mistake or leave is not; a stream that ended badly after its 200 is."""
+    [line] = finish("/v1/chat/completions", status, **facts)
+
+    assert line["level"] == level
+
+
+def test_figures_that_were_estimated_are_told_as_such(finish):
+    [guessed] = finish("/v1/chat/completions", tokens_in=3, estimated=True)
+    [reported] = finish("/v1/chat/completions", tokens_in=3, estimated=None)
+
+    assert guessed["estimated"] is True
+    assert "estimated" not in reported

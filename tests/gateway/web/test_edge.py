@@ -5,7 +5,14 @@ import pytest
 from flask import Blueprint, Flask
 from gevent import GreenletExit
 
-from gateway.kernel.errors import ClientGone
+from gateway.kernel.errors import (
+    AuthError,
+    ClientGone,
+    InvalidRequest,
+    NotAllowed,
+    NotFound,
+    UpstreamError,
+)
 from gateway.kernel.logs import Log
 from gateway.web.edge import Edge
 from gateway.web.endpoint import PUBLIC, endpoint
@@ -158,6 +165,40 @@ def test_a_caller_that_left_is_a_499_and_its_connection_is_closed():
     assert answer.status == 499
     assert seen == [("/it", 499, "client_gone")]
     assert closed == [True]
+
+
+@pytest.mark.parametrize("hot", [True, False])
+@pytest.mark.parametrize(
+    ("error", "facts"),
+    [
+        (
+            InvalidRequest("No.", param="messages"),
+            {"code": "invalid_request", "param": "messages"},
+        ),
+        (
+            UpstreamError("No.", details={"upstream_status": 418, "body": "x"}),
+            {"code": "upstream_error", "upstream_status": 418},
+        ),
+        (AuthError("No."), {"code": "invalid_api_key", "client": "127.0.0.1"}),
+        (NotAllowed("No."), {"code": "not_allowed", "client": "127.0.0.1"}),
+        (NotFound("No."), {"code": "not_found"}),
+    ],
+    ids=["a field", "an upstream", "a key", "a scope", "a path"],
+)
+def test_a_failure_leaves_for_the_log_what_an_operator_asks_first(error, facts, hot):
+    """Which field, what the upstream said, and who guesses keys; the address only of those."""
+
+    def fails(incoming):
+        raise error
+
+    noted = []
+    edge, seen = edge_over(fails, hot=hot)
+    seen.finished = lambda incoming, *_: noted.append(incoming.facts)
+
+    ask(edge).close()
+
+    [found] = noted
+    assert {name: value for name, value in found.items() if value is not None} == facts
 
 
 def test_http_1_1_without_a_host_is_refused(app):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.web.settings import WebSettings, problems_of
+from gateway.web.settings import WebSettings, address_of, problems_of
 
 GOOD = WebSettings()
 
@@ -41,3 +41,16 @@ def test_the_two_ports_differ_even_on_two_addresses(host):
     [problem] = problems_of(replace(GOOD, observability_port=8800, observability_host=host))
 
     assert "GATEWAY_PORT and OBSERVABILITY_PORT" in problem
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "127.0.0.1:80"),
+        ("gateway.local", "gateway.local:80"),
+        ("::1", "[::1]:80"),
+        ("[::1]", "[::1]:80"),
+    ],
+)
+def test_an_address_of_the_new_internet_gets_its_brackets_once(host, address):
+    assert address_of(host, 80) == address
