@@ -77,7 +77,7 @@ def on_starting(server):
     if _METRICS_DIR not in os.environ:
         _remove_dead_metrics()
         folder = _fast_folder / f"{_METRICS_PREFIX}{os.getpid()}"
-        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700)  # its name can be guessed: never one that somebody prepared
         os.environ[_METRICS_DIR] = str(folder)
     for line in _settings.warnings:
         sys.stderr.write(f"Warning: {line}\n")
@@ -165,8 +165,12 @@ def _remove_dead_metrics():
     for folder in _fast_folder.glob(f"{_METRICS_PREFIX}*"):
         pid = folder.name.removeprefix(_METRICS_PREFIX)
         try:
-            os.kill(int(pid), 0)
+            is_dead = int(pid) == os.getpid()  # in a container a restart gets the same number
+            if not is_dead:
+                os.kill(int(pid), 0)
         except ProcessLookupError:
-            shutil.rmtree(folder, ignore_errors=True)
-        except (OSError, ValueError):
+            is_dead = True
+        except (OSError, ValueError, OverflowError):
             continue
+        if is_dead:
+            shutil.rmtree(folder, ignore_errors=True)

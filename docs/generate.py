@@ -38,7 +38,7 @@ _MADE = "<!-- Made by `make docs` from the code's declarations: change those, no
 _SETTINGS = """\
 Settings come from the environment. `python -m gateway` also reads a file `.env` in the working
 directory, and the environment wins over it. `python -m gateway config` prints each setting, its
-value and where that came from; `config --check` only checks them, and exits 2 if there is a mistake.
+value and where that came from; `config --check` only checks, and exits 2 if there is a mistake.
 
 A **secret** is starred wherever it is printed, and `<name>_FILE` may name a file to read it from.
 Lists are separated by commas. An older name is read when the name itself is not set.

@@ -117,7 +117,11 @@ def _split(text: str) -> list[str]:
             listed = None
         if isinstance(listed, list):
             return [item.strip() for item in listed if isinstance(item, str) and item.strip()]
-    return [part.strip() for part in text.replace(";", ",").split(",") if part.strip()]
+    return [
+        part.strip()
+        for part in text.replace(";", ",").replace("\n", ",").split(",")
+        if part.strip()
+    ]
 
 
 def _random(length: int) -> str:

@@ -130,7 +130,7 @@ class ChatChoice:
         if isinstance(calls, list) and calls:
             changed |= self._tools.repair(calls)
             changed |= _drop(delta, "function_call")
-        if choice.get("finish_reason") is not None:
+        if choice.get("finish_reason"):  # some servers say "" where others say null
             self.finished = True
             reason = finish_reason_of(choice["finish_reason"], called_tools=self._tools.any())
             changed |= _put(choice, "finish_reason", reason)
@@ -177,7 +177,7 @@ class CompletionChoice:
         changed = _put(
             choice, "text", choice["text"] if isinstance(choice.get("text"), str) else ""
         )
-        if choice.get("finish_reason") is not None:
+        if choice.get("finish_reason"):  # some servers say "" where others say null
             self.finished = True
             changed |= _put(
                 choice,

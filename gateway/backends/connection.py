@@ -40,12 +40,15 @@ class Parser(HTTPResponseParser):
             raise HTTPParseError("bytes after the end of the answer")
 
     def _on_header_field(self, text: str) -> None:
+        if self.headers_complete:
+            return  # trailers: nobody reads them, and they have no end of their own
         if self._value:
             self._flush()
         self._name += text
 
     def _on_header_value(self, text: str) -> None:
-        self._value += text or " "
+        if not self.headers_complete:
+            self._value += text or " "
 
     def _on_headers_complete(self) -> bool:
         self._flush()

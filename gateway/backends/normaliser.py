@@ -22,6 +22,8 @@ from gateway.kernel.sse import DONE, SseParser, frame
 from gateway.kernel.tokens import estimate
 
 _OBJECTS = {Kind.CHAT: "chat.completion.chunk", Kind.COMPLETION: "text_completion"}
+_MOST_TOKENS = 2**53
+_MOST_CHOICES = 128
 _ID_PREFIXES = {Kind.CHAT: "chatcmpl", Kind.COMPLETION: "cmpl"}
 Absent = msgspec.Raw | UnsetType | None
 
@@ -243,6 +245,8 @@ class Normaliser:
         changed = not isinstance(index, int) or isinstance(index, bool)
         if changed:
             index = choice["index"] = place
+        if not 0 <= index < _MOST_CHOICES:
+            raise _invalid_stream()
         kind = ChatChoice if self._kind is Kind.CHAT else CompletionChoice
         state = self._choices.setdefault(index, kind())
         if state.finished:
@@ -319,7 +323,9 @@ def usage_of(reported: Any) -> Usage | None:
     counts = [reported.get(name) for name in ("prompt_tokens", "completion_tokens")]
     if not any(isinstance(count, int) for count in counts):
         return None
-    prompt, completion = (count if isinstance(count, int) and count >= 0 else 0 for count in counts)
+    prompt, completion = (
+        count if isinstance(count, int) and 0 <= count < _MOST_TOKENS else 0 for count in counts
+    )
     return Usage(prompt, completion)
 
 

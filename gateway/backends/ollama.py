@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -42,6 +43,7 @@ class Ollama(Backend):
     def __init__(self, upstream: Upstream, pool: Pool | None) -> None:
         super().__init__(upstream, pool)
         self._base = self.http_url(upstream.url).rstrip("/")
+        self._prefix = urlsplit(self._base).path.encode("ascii")
         self._key = upstream.api_key
 
     @classmethod
@@ -108,8 +110,8 @@ class Ollama(Backend):
         else:
             request = embed_request(body, model)
         head = (
-            b"POST %s HTTP/1.1\r\nContent-Type: application/json\r\nAccept-Encoding: identity"
-            % _PATHS[call.kind]
+            b"POST %s%s HTTP/1.1\r\nContent-Type: application/json\r\nAccept-Encoding: identity"
+            % (self._prefix, _PATHS[call.kind])
         )
         if self._key:
             head += b"\r\nAuthorization: Bearer " + self._key.encode("latin-1")

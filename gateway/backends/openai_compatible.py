@@ -20,6 +20,7 @@ PATHS = {
     Kind.EMBEDDINGS: "/embeddings",
 }
 _OK = 200
+_LATEST_S = 2**53
 _ENDS = (b"data: [DONE]\n\n", b"data: [DONE]\r\n\r\n")
 _USAGE_WANTED = msgspec.Raw(b'{"include_usage":true}')
 
@@ -100,7 +101,8 @@ class OpenAICompatible(Backend):
         for item in listed(document, "data"):
             name, created, owner = item.get("id"), item.get("created"), item.get("owned_by")
             if isinstance(name, str) and name:
-                made = int(created) if isinstance(created, (int, float)) else 0
+                made = created if isinstance(created, (int, float)) else 0
+                made = int(made) if 0 < made < _LATEST_S else 0
                 cards.append(ModelCard(name, made, owner if isinstance(owner, str) else ""))
         return cards
 

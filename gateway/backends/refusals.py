@@ -34,10 +34,12 @@ _NOT_SERVED = frozenset({
 _ADDRESS = re.compile(
     r"""(?i)\b[a-z][a-z0-9+.-]{0,20}://[^\s"'<>),]+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"""
     r"|\b[\w.-]{1,100}:\d{2,5}\b|\[?(?<![\w:])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{1,4}\b(?:\](?::\d+)?)?"
-    r"|\blocalhost\b|\b(?:[\w-]{1,63}\.){1,8}(?:local|internal|lan|corp|intranet|svc|com|net|org|io|dev)\b"
+    r"|\blocalhost\b|\b(?:[\w-]{1,63}\.){1,8}(?:local|internal|lan|corp|intranet|svc|cluster|com"
+    r"|net|org|io|dev|ai|app|cloud|co|uk|eu|us|de|fr|ch|nl|cn|jp|in)\b"
 )
 _SECRET = re.compile(
-    r"\b(?:sk|pk|rk|key|nxs|hf|gsk|xai)[-_][\w*-]{6,}"
+    r"\b(?:sk|pk|rk|key|nxs|hf|gsk|xai)[-_][\w*-]{6,}|\bAIza[\w-]{10,}|\bAKIA[A-Z0-9]{8,}"
+    r"""|\b(?i:api[-_]?key)["'\s:=]+[^\s"',)]{6,}"""
     r"""|\b(?i:bearer)\s+[^\s"'),]+|\beyJ[\w-]+\.[\w.-]+"""
 )
 _PATH = re.compile(r"""(?<![\w/])/(?:[\w.-]+/)+[\w.@-]*|\b[A-Za-z]:\\[^\s"'<>),]+""")
@@ -111,6 +113,7 @@ def _rejected(status: int, message: str, code: str | None, param: str | None) ->
 def in_band(error: Any) -> UpstreamError:
     """Return the error for an ``error`` member inside a stream or a 200 answer."""
     message, code, param = _from_error(error)
+    message = message[:_READ_LIMIT]
     status = HTTPStatus.BAD_GATEWAY.value
     if isinstance(error, dict):
         for name in ("code", "status", "status_code"):
@@ -150,7 +153,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             return min(seconds, RETRY_AFTER_LIMIT_S)
     try:
         when = parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
+    except (ValueError, OverflowError, TypeError):
         return None
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
     return min(max((when - utc_now()).total_seconds(), 0.0), RETRY_AFTER_LIMIT_S)

@@ -28,6 +28,9 @@ from gateway.kernel.errors import (
 from gateway.web.wait import Wait
 
 ERROR_LIMIT_BYTES = 65_536
+REFUSAL_S = 2.0
+STALE_S = 0.25
+"""How soon a stale connection shows itself; after longer the work may have been done."""
 HEAD_LIMIT_BYTES = 65_536
 """The parser itself has no cap: 20 MB of one header were swallowed in a test."""
 IDLE_POOL_SIZE = 256
@@ -137,6 +140,9 @@ class Response:
         """
         if self.headers.get("content-encoding", "identity") != "identity":
             return b""
+        # Its own short clock: a refusal without its body must not hold up the next target.
+        ends_s = min(self._deadline.ends_at_s, self._wait.now() + REFUSAL_S)
+        self._deadline = Deadline(ends_s, self._deadline.clock)
         try:
             return self.read(ERROR_LIMIT_BYTES)
         except UpstreamError:
@@ -277,10 +283,11 @@ class Pool:
     def _open(self, message: bytes, wait: Wait, deadline: Deadline, pace: Pace) -> Opening:
         connection = self._checked_out()
         if connection is not None:
+            began_s = wait.now()
             try:
                 return (yield from self._exchange(connection, message, wait, deadline, pace))
             except UpstreamReset:
-                if connection.heard:
+                if connection.heard or wait.now() - began_s > STALE_S:
                     raise
         fresh = self._connect(wait, deadline)
         return (yield from self._exchange(fresh, message, wait, deadline, pace))

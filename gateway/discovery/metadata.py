@@ -41,9 +41,8 @@ def get_metadata(incoming: Incoming) -> Outgoing:
 @endpoint(blueprint, "GET", "/v1/descriptor", scope=PUBLIC, operation_id="descriptor.get")
 def get_descriptor(incoming: Incoming) -> Outgoing:
     """Describe this service for user interfaces: metadata, response types and options."""
-    models = sorted(incoming.part(Catalog).snapshot.cards)
     options = [
-        {"key": "model", "label": "Model", "type": "enum", "values": models},
+        {"key": "model", "label": "Model", "type": "string"},
         {
             "key": "temperature",
             "label": "Temperature",

@@ -69,6 +69,13 @@ class GatewayError(Exception):
         if code is not None:
             self.code = code
 
+    def hide(self, secret: str) -> None:
+        """Take a secret out of everything the caller would read, wherever an upstream quoted it."""
+        if secret:
+            self.message = self.message.replace(secret, "[secret]")
+            self.code = self.code.replace(secret, "[secret]")
+            self.param = self.param.replace(secret, "[secret]") if self.param else self.param
+
     def envelope(self, request_id: str | None) -> dict[str, Any]:
         """Return the one error body of this product, ready to be encoded.
 

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from gateway.backends.base import Backend
 from gateway.backends.normaliser import Normaliser
 from gateway.kernel.call import Attempt, Call, Plan, Reply, Target, Usage
-from gateway.kernel.errors import GatewayError, UpstreamError, UpstreamRejected
+from gateway.kernel.errors import GatewayError, UpstreamError, UpstreamInvalid, UpstreamRejected
 from gateway.routing.catalog import Snapshot
 from gateway.usage.metrics import Metrics
 from gateway.web.wait import Wait
+
+_MOST_HELD_BYTES = 1_048_576
 
 
 class Attempts:
@@ -92,6 +94,8 @@ class Attempts:
                 if not normaliser.has_content:
                     held += out
                     out = b""
+                    if len(held) > _MOST_HELD_BYTES:
+                        raise UpstreamInvalid("The upstream sends events without any content.")
                 elif held:
                     out, held = held + out, b""
                 yield out
@@ -116,6 +120,7 @@ class Attempts:
         return self._catalog.backends[target.upstream]
 
     def _fail(self, error: GatewayError) -> None:
+        error.hide(self._catalog.backends[self.target.upstream].upstream.api_key)
         # The code of a rejection may be the upstream's own word: fit for a log, not for a label.
         rejected = isinstance(error, UpstreamRejected)
         self._end(error.code, UpstreamRejected.code if rejected else error.code)

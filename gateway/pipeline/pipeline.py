@@ -13,6 +13,9 @@ from gateway.web.incoming import Incoming, Outgoing, json_answer
 from gateway.web.settings import WebSettings
 from gateway.web.stream import HEADERS, StreamBody
 
+_BEATS = 3
+"""Looks at the clock within a heartbeat, so that one is at most a third late."""
+
 
 class Pipeline:
     """Takes a Call through routing and attempts to an answer.
@@ -62,7 +65,10 @@ class Pipeline:
                 body = exchange.reply().body
                 return json_answer(body, headers=exchange.headers())
             body_blocks = StreamBody(
-                exchange.start(self._heartbeat_s), self._heartbeat_s, incoming.request_id, self._log
+                exchange.start(self._heartbeat_s / _BEATS),
+                self._heartbeat_s,
+                incoming.request_id,
+                self._log,
             )
             return Outgoing(200, [*HEADERS, *exchange.headers()], body_blocks)
         except GatewayError as error:

@@ -67,8 +67,10 @@ class Catalog:
 
     def learn(self, upstream: str, cards: Iterable[ModelCard]) -> None:
         """Take over an upstream's model list."""
-        self._health[upstream] = Health(True, "", self._clock(), tuple(cards))
-        self.snapshot = self._build()
+        before, now = self._health[upstream], tuple(cards)
+        self._health[upstream] = Health(True, "", self._clock(), now)
+        if now != before.cards:
+            self.snapshot = self._build()
 
     def lost(self, upstream: str, error: str) -> None:
         """Note that an upstream did not answer; its last good list stays."""

@@ -43,6 +43,11 @@ def configured(
         for place, name in enumerate(keys, 1)
         if name not in urls
     )
+    problems.extend(
+        f"GATEWAY_UPSTREAM_API_KEYS: the key of {name!r} has characters that no header may carry"
+        for name, key in keys.items()
+        if not key.isascii() or not key.isprintable()
+    )
     upstreams = [
         _upstream(name, url, backends, api_key=keys.get(name, "")) for name, url in urls.items()
     ]
@@ -74,7 +79,7 @@ def _upstream(name: str, url: str, backends: BackendSettings, **more: object) ->
 
 def _native(name: str, url: str) -> str:
     """Return the URL with the scheme of the backend that a seed's variable means."""
-    scheme, separator, rest = url.partition("://")
+    scheme, separator, rest = _lowered(url).partition("://")
     if not separator:
         return f"{name}://{url}"
     if name == "ollama":
@@ -97,8 +102,14 @@ def _listed(text: str, problems: list[str]) -> Iterator[tuple[str, str]]:
             if problem:
                 problems.append(f"GATEWAY_UPSTREAMS: {name}: {problem}")
             else:
-                yield name, url
+                yield name, _lowered(url)
         seen.add(name)
+
+
+def _lowered(url: str) -> str:
+    """Return the URL with its scheme in small letters, so that HTTPS is not taken for HTTP."""
+    scheme, separator, rest = url.partition("://")
+    return scheme.lower() + separator + rest
 
 
 def _url_problem(url: str) -> str:
@@ -126,7 +137,7 @@ def _has_place(http_url: str) -> bool:
 
 
 def _pairs(text: str, variable: str, problems: list[str]) -> Iterator[tuple[str, str]]:
-    for place, entry in enumerate(text.split(";"), 1):
+    for place, entry in enumerate(text.replace("\n", ";").split(";"), 1):
         name, equals, value = (part.strip() for part in entry.partition("="))
         if equals and name and value:
             yield name, value

@@ -23,6 +23,8 @@ from gateway.web.incoming import Headers, Incoming, Outgoing
 from gateway.web.services import parts_of
 from gateway.web.settings import WebSettings
 
+_SENT_AT_ONCE_BYTES = 65_536
+"""The kernel takes as much without waiting for the client, so such an answer is as good as sent."""
 StartResponse = Callable[..., Any]
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _STATUS_LINES[ClientGone.status] = f"{ClientGone.status} Client Closed Request"
@@ -97,10 +99,11 @@ class Edge:
         self, incoming: Incoming, answer: Outgoing, start_response: StartResponse
     ) -> Iterable[bytes]:
         status, body = answer.status, answer.body
-        if isinstance(body, tuple) and status != HTTPStatus.NO_CONTENT:
-            answer.headers.append(("Content-Length", str(sum(map(len, body)))))
+        size = sum(map(len, body)) if isinstance(body, tuple) else None
+        if size is not None and status != HTTPStatus.NO_CONTENT:
+            answer.headers.append(("Content-Length", str(size)))
         start_response(_STATUS_LINES.get(status, f"{status} Unknown"), answer.headers)
-        if isinstance(body, tuple):
+        if size is not None and size <= _SENT_AT_ONCE_BYTES:
             self._finish(incoming, status)
             return body
         return _Finishing(body, lambda: self._finish(incoming, status))

@@ -5,6 +5,7 @@ change is made once a worker here.
 """
 
 import sys
+from functools import partial
 from typing import Any
 
 from gunicorn.util import unquote_to_wsgi_str
@@ -36,7 +37,10 @@ class Environments:
         }
 
     def of(self, req: Any, sock: Any, peer: Any) -> dict[str, Any]:
-        """Return the environment of a parsed request; tells a client that waits for it to go on."""
+        """Return the environment of a parsed request.
+
+        A client that waits for permission to send its body gets it from whoever reads the body.
+        """
         environ = self._base.copy()
         environ["wsgi.input"] = req.body
         environ["wsgi.url_scheme"] = req.scheme
@@ -54,5 +58,5 @@ class Environments:
             # A repeated field is one list; gunicorn has already refused those that must be single.
             environ[key] = f"{environ[key]},{value}" if key in environ else value
         if req._expected_100_continue:  # noqa: SLF001  # gunicorn has no public name for it
-            sock.sendall(_CONTINUE)
+            environ["gateway.continue"] = partial(sock.sendall, _CONTINUE)
         return environ

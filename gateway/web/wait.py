@@ -257,6 +257,17 @@ def _has_bytes(client: Any) -> bool:
         raw.detach()
 
 
+def has_unread(client: Any) -> bool:
+    """Tell whether bytes lie in the kernel that nobody has read yet."""
+    raw = _RawSocket(fileno=client.fileno())
+    try:
+        return bool(raw.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False
+    finally:
+        raw.detach()
+
+
 def _is_connected(client: Any) -> bool:
     if not hasattr(socket, "TCP_INFO"):
         return True

@@ -30,15 +30,19 @@ from gateway.kernel.ids import new_id
 from gateway.web.answer import Answer
 from gateway.web.environ import Environments
 from gateway.web.errors import refusal
-from gateway.web.wait import drain_in
+from gateway.web.wait import drain_in, has_unread
 
 RESERVE = 64
 """Places kept for telling callers that all others are taken."""
+SEND_BUFFER_BYTES = 131_072
+"""Left to itself the kernel keeps 4 MB of answer for each client that does not read."""
 DRAIN_MARGIN_S = 5.0
 """Streams are ended this long before gunicorn's SIGKILL."""
 _LINGER_BYTES = 67_108_864
 """Three times the usual MAX_REQUEST_BYTES and more: its 413 must outrun the client's sending."""
 _LINGER_S = 1.0
+_UNREAD_BYTES = 65_536
+_FAIR_BYTES = 8_192
 _SWEEP_S = 0.5
 _STATUS_OF = {
     LimitRequestLine: (414, "URI Too Long"),
@@ -73,6 +77,8 @@ class GatewayWorker(GeventWorker):
         """Serve until told to stop."""
         sweeper = gevent.get_hub().loop.timer(_SWEEP_S, repeat=_SWEEP_S, ref=False)
         sweeper.start(self._close_idle, update=True)
+        for listener in self.sockets:  # accepted sockets inherit it
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         super().run()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
@@ -146,7 +152,7 @@ class GatewayWorker(GeventWorker):
         drain_in(max(self.cfg.graceful_timeout - DRAIN_MARGIN_S, self.cfg.graceful_timeout / 2))
 
     def _serve(self, environments: Environments, client: Any, addr: Any) -> None:
-        parser = get_parser(self._plain_cfg, client, addr)
+        parser = get_parser(self._plain_cfg, Fair(client), addr)
         req, goes_on = None, True
         while goes_on:
             # The sweeper watches this wait, cheaper than a timer of its own.
@@ -163,6 +169,14 @@ class GatewayWorker(GeventWorker):
             finally:
                 del self._idle[client]
             goes_on = self.handle_request(environments, req, client, addr)
+            has_rest = goes_on and getattr(req.body.reader, "length", True)
+            if has_rest and not parser.finish_body(monotonic() + _LINGER_S, _UNREAD_BYTES):
+                # An unread body is not worth reading to its end; that may be never.
+                _linger(client)
+                return
+            if parser.unreader.buf.tell():
+                # Requests that lie here already need no waiting: without this nobody else runs.
+                gevent.sleep(0)
 
     def _environments(self, listener: Any) -> Environments:
         place = listener.fileno()
@@ -175,6 +189,8 @@ class GatewayWorker(GeventWorker):
         limit_s = self.cfg.keepalive if self.alive else _SWEEP_S
         oldest_s = monotonic() - limit_s
         for client in [client for client, since_s in self._idle.items() if since_s < oldest_s]:
+            if has_unread(client):
+                continue  # a request has come; only this process was too busy to read it
             try:
                 client.shutdown(socket.SHUT_RD)
             except OSError:
@@ -202,6 +218,36 @@ class GatewayWorker(GeventWorker):
             _linger(client)
         except OSError:
             self.log.debug("the client did not wait for its error")
+
+
+class Fair:
+    """A client's socket as gunicorn's parser reads it, which lets others run now and then.
+
+    A receive does not switch while bytes are there, so a client that sends faster than the parser
+    reads (a body in chunks of one byte, say) would have the process to itself.
+    """
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self._left = _FAIR_BYTES
+
+    def gettimeout(self) -> float | None:
+        """Return the socket's time-out."""
+        seconds: float | None = self._sock.gettimeout()
+        return seconds
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Set the socket's time-out."""
+        self._sock.settimeout(seconds)
+
+    def recv(self, size: int) -> bytes:
+        """Receive; every 8 KiB the others come first."""
+        data: bytes = self._sock.recv(size)
+        self._left -= len(data)
+        if self._left <= 0:
+            self._left = _FAIR_BYTES
+            gevent.sleep(0)
+        return data
 
 
 class PlainConfig:
@@ -232,5 +278,6 @@ def _linger(sock: Any) -> None:
             if not read:
                 return
             left -= read
+            gevent.sleep(0)
     except OSError:
         return

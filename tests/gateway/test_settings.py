@@ -156,10 +156,9 @@ def test_a_certificate_file_that_cannot_be_used_is_found_before_the_first_call(v
     lines = mistakes(**{variable: str(tmp_path / "none.pem")}, GATEWAY_PORT="x")
 
     assert [line.partition("=")[0] for line in lines[:1]] == ["GATEWAY_PORT"]
-    assert lines[1:] == [
-        "BACKEND_CA_BUNDLE or BACKEND_CLIENT_CERT: a file cannot be used "
-        "(No such file or directory)"
-    ]
+    [found] = lines[1:]
+    assert found.startswith("BACKEND_CA_BUNDLE or BACKEND_CLIENT_CERT: a file cannot be used")
+    assert "(No such file or directory)" in found
 
 
 @pytest.mark.T(39)

@@ -10,6 +10,7 @@ SIZES: dict[str, tuple[int, int]] = {
     "T06 slow headers": (50, 1_000),
     "T06 slow bodies": (50, 1_000),
     "T06 slow readers": (10, 200),
+    "T06 seconds": (10, 60),
     "T06 normal requests": (150, 2_000),
     "T07 worker connections": (100, 2_000),
     "T46 bomb megabytes": (64, 512),

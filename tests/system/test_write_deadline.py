@@ -1,5 +1,7 @@
 """F16: a client that stops reading is given up, and its upstream with it."""
 
+from pathlib import Path
+
 import pytest
 
 from gateway.kernel.clock import monotonic
@@ -67,6 +69,24 @@ def test_an_answer_in_one_piece_has_the_same_deadline(gateway, new_id):
         with pytest.raises(ConnectionResetError):
             _read_all(client)
     assert gateway.line(new_id)["status"] == 200
+
+
+def test_a_reader_that_never_reads_binds_little_memory(gateway, upstream, new_id):
+    """The kernel would keep 4 MB for each, and fill them at once."""
+    with _reader(gateway, "burst", new_id):
+        pause(DEADLINE_S / 2)
+
+        assert 0 < _unread_bytes(gateway.port) <= 600_000
+
+
+def _unread_bytes(port: int) -> int:
+    """Return how many bytes the kernel holds for the clients of a port."""
+    held = 0
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[1].endswith(f":{port:04X}"):
+            held += int(fields[4].partition(":")[0], 16)
+    return held
 
 
 def test_a_slow_reader_that_goes_on_reading_is_served_to_the_end(gateway, new_id):

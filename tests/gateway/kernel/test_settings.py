@@ -212,7 +212,6 @@ API_KEYS='quoted'  # and a comment
 HASH=a#b
 START=#c
 
-   
 MLX_BASE_URL="open
 """
 

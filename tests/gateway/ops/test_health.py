@@ -154,7 +154,9 @@ def test_an_upstream_that_was_never_looked_at_has_no_age(two_upstreams, headers)
     assert document["upstreams"]["one"] == {"ok": False, "status": "unknown", "models": 0}
 
 
-def test_an_upstream_that_nobody_configured_is_told_but_does_not_make_it_unwell(client, app, headers):
+def test_an_upstream_that_nobody_configured_is_told_but_does_not_make_it_unwell(
+    client, app, headers
+):
     """Beside the mock, an Ollama is tried that most machines do not run."""
     part_of(app, Catalog).lost("ollama", "connection refused")
 

@@ -88,12 +88,14 @@ def test_two_requests_share_no_environment():
     assert "HTTP_X_SECRET" not in other
 
 
-def test_a_client_that_asks_first_is_told_to_go_on():
+def test_a_client_that_asks_first_is_told_to_go_on_by_who_reads_the_body():
     wire = Wire()
-
-    environ_of(
+    environ = environ_of(
         b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n", wire
     )
+
+    assert wire.sent == b""
+    environ["gateway.continue"]()
 
     assert wire.sent == b"HTTP/1.1 100 Continue\r\n\r\n"
 
