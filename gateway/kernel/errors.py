@@ -3,7 +3,6 @@
 GatewayError                      500 internal_error
 ├─ InvalidRequest                 400 invalid_request
 │  ├─ UnknownModel                404 model_not_found
-│  ├─ ContextTooLong              400 context_length_exceeded
 │  └─ BodyTooLarge                413 request_too_large
 ├─ AuthError                      401 invalid_api_key
 │  └─ NotAllowed                  403 not_allowed
@@ -107,12 +106,6 @@ class UnknownModel(InvalidRequest):
 
     status = 404
     code = "model_not_found"
-
-
-class ContextTooLong(InvalidRequest):
-    """The prompt does not fit the model's context window."""
-
-    code = "context_length_exceeded"
 
 
 class BodyTooLarge(InvalidRequest):

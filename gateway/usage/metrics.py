@@ -4,7 +4,6 @@ Under gunicorn prometheus_client runs in multiprocess mode: each worker writes i
 scrape adds them up. Label values come only from closed sets, so a caller cannot grow the series.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,10 +113,6 @@ class Metrics:
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # has no types
             return generate_latest(registry)
         return generate_latest(self.registry)
-
-    def names(self) -> Iterable[str]:
-        """Return every declared name."""
-        return (row.name for row in TABLE)
 
     def _declare(self, row: Metric) -> None:
         if row.kind is Histogram:

@@ -111,15 +111,6 @@ class Wait:
         finally:
             timer.close()
 
-    def check(self) -> None:
-        """Look for the caller without sleeping.
-
-        Raises:
-            ClientGone: The caller closed the connection.
-        """
-        if self.gone:
-            raise ClientGone("The client closed the connection.")
-
     def now(self) -> float:
         """Return the clock that ``wake_at_s`` is read on."""
         return self._clock()

@@ -153,30 +153,22 @@ class GatewayWorker(GeventWorker):
 
     def _serve(self, environments: Environments, client: Any, addr: Any) -> None:
         parser = get_parser(self._plain_cfg, Fair(client), addr)
-        req, goes_on = None, True
+        goes_on = True
         while goes_on:
             # The sweeper watches this wait, cheaper than a timer of its own.
             client.settimeout(None)
             self._idle[client] = monotonic()
             try:
                 req = next(parser)
-            except ParseException:
-                if req is None or not req.body.failed:
-                    raise
-                # The rest of a body whose request was answered already: no second answer for it.
-                _linger(client)
-                return
             finally:
                 del self._idle[client]
             goes_on = self.handle_request(environments, req, client, addr)
-            has_rest = goes_on and getattr(req.body.reader, "length", True)
-            if has_rest and not parser.finish_body(monotonic() + _LINGER_S, _UNREAD_BYTES):
-                # An unread body is not worth reading to its end; that may be never.
+            if goes_on and getattr(req.body.reader, "length", True) and not _is_spent(parser):
                 _linger(client)
                 return
             if parser.unreader.buf.tell():
                 # Requests that lie here already need no waiting: without this nobody else runs.
-                gevent.sleep(0)
+                _let_others_run()
 
     def _environments(self, listener: Any) -> Environments:
         place = listener.fileno()
@@ -246,7 +238,7 @@ class Fair:
         self._left -= len(data)
         if self._left <= 0:
             self._left = _FAIR_BYTES
-            gevent.sleep(0)
+            _let_others_run()
         return data
 
 
@@ -264,6 +256,28 @@ class PlainConfig:
         return getattr(self._cfg, name)
 
 
+def _let_others_run() -> None:
+    """Step back for one whole round of the loop, sockets and timers included.
+
+    ``gevent.sleep(0)`` is not enough: callbacks alone go round up to fifty times before the loop
+    looks at a socket again, so new connections would wait for as many turns of a busy one.
+    """
+    hub = gevent.get_hub()
+    timer = hub.loop.timer(0.0)
+    try:
+        hub.wait(timer)
+    finally:
+        timer.close()
+
+
+def _is_spent(parser: Any) -> bool:
+    """Read on to the end of a body that nobody wanted, if that is near and well-formed."""
+    try:
+        return bool(parser.finish_body(monotonic() + _LINGER_S, _UNREAD_BYTES))
+    except ParseException:
+        return False  # its request was answered already: no second answer for it
+
+
 def _linger(sock: Any) -> None:
     """Close the sending half and read on for a moment.
 
@@ -278,6 +292,6 @@ def _linger(sock: Any) -> None:
             if not read:
                 return
             left -= read
-            gevent.sleep(0)
+            _let_others_run()
     except OSError:
         return

@@ -14,6 +14,8 @@ BODY_S, WRITE_S = 3.0, 3.0
 HEAD_S = 8.0
 """How long a request's head may take; gunicorn's keep-alive, which is no setting."""
 LATE_S = 2.0
+READER_LATE_S = 5.0
+"""The promise is 35 s with the usual 30 s: buffers must fill before a reader is slow."""
 FLOOR_S = 0.02
 """Differences below this are the machine's."""
 
@@ -120,7 +122,7 @@ def test_t06_slow_clients_are_ended_and_hold_up_nobody(gateway, upstream, new_id
     assert p99(busy_s) < 2 * p99(quiet_s) + FLOOR_S
     for place, client in enumerate(readers):
         record = upstream.ended(f"{new_id}-{place}")
-        assert record["closed_s"] - began_s <= WRITE_S + LATE_S + 2
+        assert record["closed_s"] - began_s <= WRITE_S + READER_LATE_S
         client.close()
 
 

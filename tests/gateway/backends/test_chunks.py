@@ -13,9 +13,39 @@ from gateway.backends.chunks import (
 )
 
 
-@pytest.mark.parametrize("reason", sorted(FINISH_REASONS))
-def test_a_reason_of_the_closed_list_stays(reason):
-    assert finish_reason_of(reason, called_tools=False) == reason
+def test_reasons_of_the_closed_list_stay():
+    reasons = ["stop", "length", "tool_calls", "content_filter", "function_call"]
+
+    assert set(reasons) == FINISH_REASONS
+    assert [finish_reason_of(reason, called_tools=False) for reason in reasons] == reasons
+
+
+@pytest.mark.parametrize(
+    ("meant", "words"),
+    [
+        ("stop", "end_turn eos eos_token stop_sequence complete load unload"),
+        ("length", "max_tokens max_length model_length"), ("tool_calls", "tool_use tool_call"),
+        ("content_filter", "safety refusal"),
+    ],
+)  # fmt: skip
+def test_other_servers_words_are_known(meant, words):
+    for word in words.split():
+        assert finish_reason_of(word, called_tools=False) == meant
+        assert finish_reason_of(word.upper(), called_tools=False) == meant
+
+
+@pytest.mark.parametrize(
+    "member",
+    ["content", "tool_calls", "function_call", "refusal", "audio", "reasoning_content", "reasoning",
+     "thinking"],
+)  # fmt: skip
+def test_everything_that_a_reader_would_see_is_content(member):
+    value = [{"index": 0}] if member == "tool_calls" else {"data": "x"}
+    choice = {"index": 0, "delta": {"role": "assistant", member: value}, "finish_reason": None}
+
+    _, bears_content = ChatChoice().repair(choice)
+
+    assert bears_content
 
 
 def test_called_tools_only_overrule_a_plain_stop():

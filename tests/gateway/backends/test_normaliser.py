@@ -90,7 +90,16 @@ def test_every_event_has_the_first_ones_id_object_created_and_model():
     assert {tuple(one[name] for name in NAMES) for one in events(out)} == {tuple(NAMES.values())}
 
 
-@pytest.mark.parametrize("broken", [{}, dict.fromkeys(NAMES), dict.fromkeys(NAMES, ""), {"id": 5}])
+@pytest.mark.parametrize(
+    "later", [{"id": "x"}, {"object": "x"}, {"created": 8}, {"model": "x"}, {"created": 7.0}]
+)
+def test_a_text_under_another_name_gets_the_first_ones(later):
+    assert says("b") in heard(event(ROLE), says("b", **later), event({}, "stop"), DONE)
+
+
+@pytest.mark.parametrize(
+    "broken", [{"created": 0}, {}, dict.fromkeys(NAMES), dict.fromkeys(NAMES, ""), {"id": 5}]
+)
 def test_missing_names_are_made_up_once(broken):
     sent = [frame({**broken, "choices": orjson.loads(one[6:])["choices"]})
             for one in (event(ROLE), says("a"), event({}, "stop"))]  # fmt: skip
@@ -155,6 +164,10 @@ def test_a_first_chunk_without_the_role_gets_it(first):
     assert deltas(out) == [{"role": "assistant", "content": "a"}, {}]
 
 
+def test_a_first_chunk_that_says_nothing_says_the_role():
+    assert deltas(heard(event({}), says("a"), event({}, "stop"), DONE))[0] == ROLE
+
+
 @pytest.mark.parametrize("delta", [None, "text", []])
 def test_a_delta_that_is_no_object_becomes_one(delta):
     choice = {"index": 0, "delta": delta, "finish_reason": None}
@@ -162,6 +175,16 @@ def test_a_delta_that_is_no_object_becomes_one(delta):
     out = heard(event(ROLE), frame({**NAMES, "choices": [choice]}), event({}, "stop"), DONE)
 
     assert deltas(out) == [ROLE, {}, {}]
+
+
+def test_what_is_no_choice_is_left_out():
+    choice = {"index": 0, "delta": {"content": "a"}, "finish_reason": None}
+
+    out = heard(
+        event(ROLE), frame({**NAMES, "choices": [5, None, choice]}), event({}, "stop"), DONE
+    )
+
+    assert deltas(out) == [ROLE, {"content": "a"}, {}]
 
 
 @pytest.mark.parametrize("index", [None, "0", True, 0.0])
@@ -251,6 +274,14 @@ def test_a_tool_call_without_a_proper_id_gets_one(name):
 
     assert found[0]["id"].startswith("call-")
     assert found[0]["type"] == "function"
+
+
+def test_a_tool_call_beside_a_text_is_put_in_order_too():
+    both = {"content": "a", "tool_calls": [{**CALL_A, "index": 5}]}
+
+    found = tool_deltas(event(both))
+
+    assert found == [CALL_A]
 
 
 def test_the_old_function_call_beside_a_tool_call_is_left_out():

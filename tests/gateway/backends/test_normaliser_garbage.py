@@ -45,6 +45,11 @@ def test_an_error_inside_the_stream_is_raised_as_what_it_means(error, kind, stat
     assert (caught.value.status, caught.value.code) == (status, code)
 
 
+def test_an_error_beside_a_text_is_still_an_error():
+    with pytest.raises(UpstreamError):
+        heard(event(ROLE), says("a"), says("b", error={"message": "boom"}))
+
+
 @pytest.mark.parametrize("error", [None, "", {}, False])
 def test_an_empty_error_member_is_no_error(error):
     out = heard(event(ROLE, error=error), says("a", error=error), event({}, "stop"), DONE)

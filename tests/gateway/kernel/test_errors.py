@@ -20,7 +20,6 @@ TABLE = {
     "GatewayError": (500, "internal_error", "server_error", None, False),
     "InvalidRequest": (400, "invalid_request", "invalid_request_error", False, False),
     "UnknownModel": (404, "model_not_found", "invalid_request_error", False, False),
-    "ContextTooLong": (400, "context_length_exceeded", "invalid_request_error", False, False),
     "BodyTooLarge": (413, "request_too_large", "invalid_request_error", False, False),
     "AuthError": (401, "invalid_api_key", "authentication_error", False, False),
     "NotAllowed": (403, "not_allowed", "permission_error", False, False),

@@ -176,7 +176,7 @@ def pipe(request: pytest.FixtureRequest) -> Iterator[Pipe]:
         reader, writer = os.pipe()
         fcntl.fcntl(writer, F_SETPIPE_SZ, SMALL_PIPE_BYTES)
     else:
-        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         other.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_PIPE_BYTES)
         reader, writer = one.detach(), other.detach()
     yield Pipe(reader, writer)

@@ -142,6 +142,19 @@ def test_each_attempt_is_counted_and_timed(stage, clock):
     assert scene.figure("gateway_upstream_latency_seconds_sum", upstream="b") == 2.0
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_failed_attempt_is_counted_once(stage, streamed):
+    scene = stage(ScriptedBackend("a", UpstreamReset("x")))
+    attempts = attempts_on(scene, stream=streamed)
+
+    with pytest.raises(UpstreamReset):
+        list(attempts.blocks(1.0)) if streamed else attempts.reply()
+    attempts.settle("client_gone")
+
+    assert scene.attempts_counted("a", "upstream_reset") == 1
+    assert scene.attempts_counted("a", "client_gone") == 0
+
+
 def test_an_upstreams_own_word_for_a_rejection_makes_no_new_series(stage):
     rejected = UpstreamRejected("x", status=400, code="their_own_word")
     scene = stage(ScriptedBackend("a", rejected))

@@ -39,7 +39,6 @@ def test_every_metric_is_named_by_the_house_rule(row):
 def test_every_declared_name_stands_in_the_text(metrics):
     text = metrics.text().decode()
 
-    assert list(metrics.names()) == [row.name for row in TABLE]
     for row in TABLE:
         assert f"# HELP {row.name} {row.help}\n" in text
 
