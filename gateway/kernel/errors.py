@@ -30,6 +30,8 @@ Status, code, type and the retry header are class attributes; nothing else here 
 from collections.abc import Mapping
 from typing import Any
 
+_SECRET_LENGTH = 8
+
 
 class GatewayError(Exception):
     """A failure whose message may be shown to the caller.
@@ -69,8 +71,11 @@ class GatewayError(Exception):
             self.code = code
 
     def hide(self, secret: str) -> None:
-        """Take a secret out of everything the caller would read, wherever an upstream quoted it."""
-        if secret:
+        """Take a secret out of everything the caller would read, wherever an upstream quoted it.
+
+        Placeholders that some servers want as a key ("ollama", "EMPTY") are words, no secrets.
+        """
+        if len(secret) >= _SECRET_LENGTH:
             self.message = self.message.replace(secret, "[secret]")
             self.code = self.code.replace(secret, "[secret]")
             self.param = self.param.replace(secret, "[secret]") if self.param else self.param

@@ -84,7 +84,7 @@ def _native(name: str, url: str) -> str:
         return f"{name}://{url}"
     if name == "ollama":
         return f"ollama+https://{rest}" if scheme == "https" else f"ollama://{rest}"
-    return f"{name}://{rest}" if scheme == "http" else url
+    return f"{name}://{rest}" if scheme == "http" else f"{scheme}://{rest}"
 
 
 def _listed(text: str, problems: list[str]) -> Iterator[tuple[str, str]]:

@@ -70,6 +70,8 @@ def read_body(incoming: Incoming, settings: WebSettings) -> bytes:
             raise _unread(arrival, settings) from error
         except ParseException as error:
             incoming.hang_up()
+            if arrival.late:  # it was cut inside a chunk
+                raise _unread(arrival, settings) from error
             raise InvalidRequest(
                 "The request body's chunked encoding is broken.", code="bad_chunks"
             ) from error

@@ -14,7 +14,7 @@ from tests.fakes.fault_exchange import Exchange
 FOREVER_S = 60.0
 """How long a scenario that hangs hangs; bounded so that no process outlives its test for long."""
 HOSTILE = (
-    "Set-Cookie: session=stolen; Path=/",
+    "Set-Cookie: sid=stolen; Path=/",
     "Location: http://evil.test/",
     "Keep-Alive: timeout=999",
     "Upgrade: websocket",
@@ -249,6 +249,20 @@ def play_rst(exchange: Exchange) -> None:
 def play_nothing(exchange: Exchange) -> None:
     """Takes the request and closes without a word."""
     exchange.close()
+
+
+@scenario
+def play_works_and_closes(exchange: Exchange, seconds: float = 2) -> None:
+    """Takes the request, works on it, and closes without a word."""
+    exchange.pause(seconds)
+    exchange.close()
+
+
+@scenario
+def play_bodiless_refusal(exchange: Exchange, seconds: float = FOREVER_S) -> None:
+    """Says 503 and that a body follows, which does not."""
+    exchange.head("Content-Length: 10", status="503 Service Unavailable")
+    exchange.pause(seconds)
 
 
 @scenario

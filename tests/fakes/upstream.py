@@ -34,11 +34,12 @@ Script = Iterable[Step]
 
 
 class Request:
-    """What came in: the head as bytes, its parts, and the body."""
+    """What came in: the head as bytes, its parts, the body, and what followed at once."""
 
-    def __init__(self, head: bytes, body: bytes, peer: "Peer") -> None:
+    def __init__(self, head: bytes, peer: "Peer") -> None:
         self.head = head
-        self.body = body
+        self.body = b""
+        self.behind = b""
         self.peer = peer
         line, *rows = head.split(b"\r\n")
         self.method, self.path, self.version = line.decode("latin-1").split(" ")
@@ -84,10 +85,11 @@ class Peer:
         while True:
             head, blank, rest = self._heard.partition(b"\r\n\r\n")
             if blank:
-                request = Request(head, b"", self)
+                request = Request(head, self)
                 size = int(request.headers.get("content-length", "0"))
                 if len(rest) >= size:
-                    request.body, self._heard = rest[:size], rest[size:]
+                    request.body, request.behind = rest[:size], rest[size:]
+                    self._heard = request.behind
                     return request
             if self.gone.is_set():
                 return None

@@ -120,7 +120,7 @@ def test_t49_a_redirect_is_not_followed(gateway, upstream, new_id):
 
 def test_t49_the_upstream_sees_only_our_own_headers(gateway, upstream, new_id):
     gateway.ask(
-        chat("ok"), X_Request_Id=new_id, Cookie="session=mine", X_Forwarded_For="6.6.6.6", X_Api_Base="http://evil.test",
+        chat("ok"), X_Request_Id=new_id, Cookie="sid=mine", X_Forwarded_For="6.6.6.6", X_Api_Base="http://evil.test",
         OpenAI_Organization="org-mine", X_Stainless_Lang="python", Traceparent="00-x",
     )  # fmt: skip
 

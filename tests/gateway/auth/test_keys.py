@@ -114,6 +114,7 @@ def test_all_four_variables_name_keys_once_each_in_order():
         ('["a", 1, null]', ("a",)),
         (" , ;,", ()),
         ("a;b,c", ("a", "b", "c")),
+        ("a\nb\r\n\nc\n", ("a", "b", "c")),
         ("one", ("one",)),
     ],
 )

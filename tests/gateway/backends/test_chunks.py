@@ -154,3 +154,17 @@ def test_everything_a_model_writes_is_measured():
 @pytest.mark.parametrize("calls", [None, "x", {"a": 1}, 5])
 def test_tool_calls_of_another_shape_measure_nothing(calls):
     assert spoken_bytes({"content": "ab", "tool_calls": calls}) == 2
+
+
+@pytest.mark.parametrize(
+    ("state", "choice"),
+    [(ChatChoice(), {"delta": {"role": "assistant", "content": "a"}}),
+     (CompletionChoice(), {"text": "a"})],
+    ids=["chat", "completion"],
+)  # fmt: skip
+def test_an_empty_finish_reason_is_none(state, choice):
+    choice = {"index": 0, "logprobs": None, **choice, "finish_reason": ""}
+
+    assert state.repair(choice) == (True, True)
+    assert choice["finish_reason"] is None
+    assert not state.finished

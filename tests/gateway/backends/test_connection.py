@@ -74,6 +74,21 @@ def test_bytes_behind_a_finished_answer_are_refused():
     assert bytes(parser.body) == b"fine"
 
 
+def test_trailers_are_read_over_and_kept_nowhere():
+    parser = Parser()
+    parser.feed(stream_head() + chunk(b"fine"))
+    headers = dict(parser.headers)
+
+    parser.feed(b"0\r\n")
+    for place in range(50):
+        parser.feed(b"X-%d: %b\r\nContent-Type: text/evil\r\n" % (place, b"a" * 1_000))
+
+    assert parser.headers == headers
+    assert len(parser._name) + len(parser._value) < 100
+    parser.feed(b"\r\n")
+    assert (parser.complete, bytes(parser.body)) == (True, b"fine")
+
+
 # --- the connection ------------------------------------------------------------------------------
 
 

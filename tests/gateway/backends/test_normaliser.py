@@ -472,6 +472,7 @@ def test_an_answer_that_breaks_off_is_counted_as_far_as_it_came():
         (USAGE, Usage(9, 2)), ({"prompt_tokens": 9}, Usage(9, 0)),
         ({"prompt_tokens": None, "completion_tokens": 2}, Usage(0, 2)),
         ({"prompt_tokens": -1, "completion_tokens": 2}, Usage(0, 2)),
+        ({"prompt_tokens": 2**64 - 1, "completion_tokens": 2**53 - 1}, Usage(0, 2**53 - 1)),
         (None, None), ({}, None), ([], None), ("9", None), ({"prompt_tokens": "9"}, None),
     ],
 )  # fmt: skip
@@ -479,7 +480,28 @@ def test_reported_counts_are_read_with_care(reported, usage):
     assert usage_of(reported) == usage
 
 
+def test_an_absurd_count_does_not_break_the_stream_that_it_ends():
+    """No JSON carries the sum of two."""
+    stream = normaliser(usage=True)
+
+    out = stream.feed(event(ROLE) + says("a"))
+    out += stream.feed(event({}, "stop", usage=dict.fromkeys(USAGE, 2**64 - 1)) + DONE)
+    out += stream.finish()
+
+    assert finishes(out) == [(0, "stop")]
+    assert stream.settled_usage() == Usage(0, 0)
+
+
 # --- content -------------------------------------------------------------------------------------
+
+
+def test_a_stream_that_says_an_empty_finish_reason_all_the_time_is_whole():
+    out = heard(
+        event(ROLE, ""), says("Hello ", ""), says("world", ""), event({}, "stop"), DONE
+    )  # fmt: skip
+
+    assert deltas(out) == [ROLE, {"content": "Hello "}, {"content": "world"}, {}]
+    assert finishes(out) == [(0, "stop")]
 
 
 @pytest.mark.parametrize(

@@ -160,3 +160,17 @@ def test_what_breaks_after_the_finish_takes_nothing_from_the_answer(rest):
     assert [one["usage"]["estimated"] for one in events(end)] == [True]
     assert body + end == event(ROLE) + says("a") + event({}, "stop") + end
     assert stream.done
+
+
+@pytest.mark.parametrize(
+    ("index", "fits"), [(127, True), (128, False), (-1, False), (10**9, False)]
+)
+def test_a_stream_has_at_most_128_choices(index, fits):
+    """Each index that an upstream makes up would be remembered."""
+    stream = normaliser()
+
+    if fits:
+        assert stream.feed(event(ROLE, index=index))
+    else:
+        with pytest.raises(UpstreamInvalid):
+            stream.feed(event(ROLE, index=index))

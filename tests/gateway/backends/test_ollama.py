@@ -83,6 +83,17 @@ def test_each_kind_of_call_has_its_path(upstream, reply, kind, document, path):
     assert request.json()["model"] == "m"
 
 
+def test_an_ollama_under_a_path_is_asked_and_looked_at_there(upstream, make_pool, wait):
+    url = upstream.url("ollama", "/models/v1")
+    backend = Ollama(an_upstream("ollama", url), make_pool(Ollama.http_url(url)))
+    upstream.script(answer_json(says("a") | DONE))
+
+    backend.reply(make_call(Kind.CHAT, "m"), "m", wait)
+
+    assert upstream.requests[0].path == "/models/api/chat"
+    assert backend.probe().url == f"http://127.0.0.1:{upstream.port}/models/api/tags"
+
+
 def test_what_ollama_cannot_do_is_refused_before_anything_is_sent(upstream, backend, wait):
     with pytest.raises(InvalidRequest):
         backend.reply(make_call(Kind.EMBEDDINGS, input=[[1, 2]]), "m", wait)

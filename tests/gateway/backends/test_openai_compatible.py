@@ -290,3 +290,11 @@ def test_models_are_listed_whatever_members_they_lack(backend):
 def test_what_is_no_model_list_is_refused(backend, document):
     with pytest.raises(UpstreamInvalid):
         backend.models(document)
+
+
+@pytest.mark.parametrize("created", [1e30, -1e30, 2**53, float("inf"), float("nan")])
+def test_a_model_made_at_no_sane_time_is_listed_as_all_others(backend, created):
+    cards = backend.models({"data": [{"id": "a", "created": created}, {"id": "b", "created": 7}]})
+
+    assert cards == [ModelCard("a"), ModelCard("b", 7)]
+    assert orjson.dumps([card.created for card in cards]) == b"[0,7]"

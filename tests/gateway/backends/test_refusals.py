@@ -82,6 +82,10 @@ def test_a_refusal_without_usable_words_gets_ours(body):
     assert error.message
 
 
+def test_what_is_called_html_is_not_quoted():
+    assert "bad" not in refusal(400, b"bad", content_type="text/html; charset=utf-8").message
+
+
 def test_a_validation_message_does_not_quote_the_callers_input():
     assert "prompt" not in refusal(422, {"detail": DETAIL}).message
 
@@ -177,6 +181,21 @@ def test_a_refusal_by_content_policy_has_its_code():
     assert (error.status, error.code) == (400, "content_filter")
 
 
+def test_what_a_wrong_path_answered_is_told_in_the_details():
+    assert refusal(404, b"Not Found").details == {"upstream_status": 404}
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [("maximum context length is 8", "context_length_exceeded"),
+     ({"message": "x", "code": "context_length_exceeded"}, "context_length_exceeded"),
+     ({"message": "blocked", "code": "content_filter"}, "content_filter"),
+     ({"message": "maximum context length is 8", "code": 500}, "upstream_error")],
+)  # fmt: skip
+def test_an_error_inside_an_answer_is_read_like_a_refusal(error, code):
+    assert in_band(error).code == code
+
+
 @pytest.mark.parametrize("status", [401, 403, 402, 500, 503])
 def test_what_is_the_gateways_own_affair_is_not_quoted(status):
     error = refusal(status, {"error": {"message": "key sk-abc of team Blue is over its limit"}})
@@ -222,6 +241,15 @@ def test_a_date_to_wait_for_is_counted_from_now():
     when = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
 
     assert 25 < retry_after({"retry-after": when}) <= 30
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Mon, 01 Jan -1 00:00:00 GMT",
+     "Mon, 99 Jan 2026 99:99:99 GMT", "Mon, 01 Jan 2026 00:00:00 +99999999"],
+)  # fmt: skip
+def test_an_absurd_date_tells_nothing(said):
+    assert retry_after({"retry-after": said}) is None
 
 
 @pytest.mark.parametrize(("said", "told_s"), [("7", 7.0), ("0", 1.0), ("", 1.0)])

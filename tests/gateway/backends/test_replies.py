@@ -298,6 +298,14 @@ def test_embeddings_get_every_member_that_clients_need():
     assert out["usage"]["prompt_tokens"] == out["usage"]["total_tokens"] > 0
 
 
+def test_embeddings_cost_no_completion_tokens():
+    body = orjson.dumps({"data": [{"embedding": VECTOR}]})
+
+    usage = embeddings_reply(body, make_call(Kind.EMBEDDINGS, "m"), "m").usage
+
+    assert (usage.completion_tokens, usage.estimated) == (0, True)
+
+
 def test_embeddings_keep_the_upstreams_count_and_order():
     data = [{"embedding": VECTOR, "index": 1}, {"embedding": VECTOR, "index": 0}]
 

@@ -11,9 +11,11 @@ import gevent
 import pytest
 from gevent.event import Event
 
+from gateway.backends.connection import tls_context
 from gateway.backends.resolver import Resolver
 from gateway.backends.settings import BackendSettings
 from gateway.backends.transport import ERROR_LIMIT_BYTES, HEAD_LIMIT_BYTES, Pool, Timeouts
+from gateway.kernel.clock import monotonic
 from gateway.kernel.deadline import Deadline
 from gateway.kernel.errors import (
     ClientGone,
@@ -73,6 +75,7 @@ def test_a_request_goes_out_as_it_was_made_with_host_and_length(upstream, pool, 
         % upstream.port
     )
     assert request.body == b'{"a":1}'
+    assert request.behind == b""
 
 
 def test_a_user_in_the_address_is_not_told_as_host(upstream, make_pool, wait):
@@ -278,6 +281,30 @@ def test_a_refusals_body_is_read_as_far_as_it_is_any_good(upstream, pool, wait, 
     response = ask(pool, wait)
 
     assert (response.status, response.read_refusal()) == (500, said)
+    response.close()
+
+
+def test_a_refusal_whose_body_does_not_come_holds_up_the_next_target_for_2_seconds_only(
+    upstream, pool, wait
+):
+    upstream.script(answer(b"why not", 503)[:-3], Event())
+    response = ask(pool, wait)
+    reading = gevent.spawn(response.read_refusal)
+    gevent.sleep(0)
+
+    later_s = monotonic() + 2.1
+    wait._clock = lambda: later_s
+    gevent.get_hub().loop.run_callback(wait.tick, later_s)
+
+    assert reading.get(timeout=1.5) == b""
+    response.close()
+
+
+def test_a_refusal_that_never_tells_why_is_not_waited_for(upstream, pool, wait):
+    upstream.script(answer(b"why", 500)[:-3], Event())
+    response = ask(pool, wait, total_s=0.05, patient=True)
+
+    assert (response.status, response.read_refusal()) == (500, b"")
     response.close()
 
 
@@ -499,6 +526,20 @@ def a_pool_to(*addresses: tuple[str, int]) -> Pool:
     """Return a pool whose name has these addresses."""
     found = [(socket.AF_INET, address) for address in addresses]
     return Pool("http://model.test", Timeouts(5.0, 5.0, 5.0), Resolver(lambda *_: found))
+
+
+@pytest.mark.parametrize(
+    ("url", "port", "secured"),
+    [("http://h", 80, False), ("https://h", 443, True), ("https://h:8443", 8443, True),
+     ("http://h:443", 443, False)],
+)  # fmt: skip
+def test_the_scheme_decides_on_the_port_and_on_tls(make_pool, url, port, secured):
+    tls = tls_context(BackendSettings())
+
+    pool = make_pool(url, tls=tls)
+
+    assert pool._port == port
+    assert (pool._tls is tls) is secured
 
 
 def test_a_port_where_nobody_listens_is_unreachable(wait):

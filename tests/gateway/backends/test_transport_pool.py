@@ -8,6 +8,7 @@ import pytest
 from gevent.event import Event
 
 from gateway.backends.transport import IDLE_POOL_SIZE
+from gateway.kernel.clock import monotonic
 from gateway.kernel.deadline import Deadline
 from gateway.kernel.errors import UpstreamInvalid, UpstreamReset, UpstreamTimeout
 from tests.fakes.upstream import LAST_CHUNK, End, answer, chunk, stream, stream_head
@@ -255,6 +256,26 @@ def test_after_a_single_byte_nothing_is_sent_again(upstream, fetch, end):
     with pytest.raises((UpstreamReset, UpstreamInvalid)):
         fetch()
 
+    assert len(upstream.requests) == 2
+
+
+def test_after_a_while_of_work_nothing_is_sent_again(upstream, pool, wait, fetch):
+    """A stale connection shows itself at once; one that ends later may have done the work."""
+    late, moved_s = Event(), [0.0]
+    upstream.script(OK)
+    upstream.script(late, End.CLOSE)
+    upstream.always(OK)
+    fetch()
+    wait._clock = lambda: monotonic() + moved_s[0]
+
+    asking = gevent.spawn(fetch)
+    while len(upstream.requests) < 2:
+        gevent.sleep(0)
+    moved_s[0] = 2.0
+    late.set()
+
+    with pytest.raises(UpstreamReset):
+        asking.get(timeout=10)
     assert len(upstream.requests) == 2
 
 

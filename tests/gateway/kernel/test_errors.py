@@ -122,3 +122,21 @@ def test_details_are_copied_so_that_later_changes_do_not_reach_the_caller():
 @pytest.mark.parametrize("kind", [kind for kind in classes() if kind.status == 429])
 def test_a_429_may_be_tried_again(kind: type[GatewayError]):
     assert kind.should_retry is None
+
+
+def test_a_secret_is_hidden_wherever_it_was_quoted():
+    error = GatewayError("bad my-key-1!", param="h.my-key-1", code="no my-key-1")
+
+    error.hide("my-key-1")
+
+    assert (error.message, error.param, error.code) == (
+        "bad [secret]!", "h.[secret]", "no [secret]")  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["", "EMPTY", "ollama"])
+def test_a_placeholder_for_a_key_is_no_secret(key):
+    error = GatewayError("ollama said EMPTY")
+
+    error.hide(key)
+
+    assert (error.message, error.param) == ("ollama said EMPTY", None)

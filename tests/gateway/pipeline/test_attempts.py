@@ -168,6 +168,25 @@ def test_an_upstreams_own_word_for_a_rejection_makes_no_new_series(stage):
     assert scene.attempts_counted("a", "their_own_word") == 0
 
 
+KEY = "Zq8s0m3ArbitraryKeyValue1234"
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_upstreams_key_is_hidden_wherever_the_upstream_quotes_it(stage, streamed):
+    """It knows the key, and says it in any form that no pattern can tell."""
+    told = UpstreamRejected(f"bad {KEY}", status=400, code=f"no {KEY}", param=f"x.{KEY}")
+    attempts = attempts_on(stage(ScriptedBackend("a", told, api_key=KEY)), stream=streamed)
+
+    with pytest.raises(UpstreamRejected) as caught:
+        list(attempts.blocks(1.0)) if streamed else attempts.reply()
+
+    error = caught.value
+    assert (error.message, error.code, error.param) == (
+        "bad [secret]", "no [secret]", "x.[secret]")  # fmt: skip
+    assert KEY not in str(error.envelope("r"))
+    assert KEY not in str(outcomes(attempts))
+
+
 # --- streams -------------------------------------------------------------------------------------
 
 
@@ -389,6 +408,27 @@ def test_settling_does_not_change_an_attempt_that_has_ended(stage):
 
     assert outcomes(attempts) == [("a", "ok")]
     assert scene.attempts_counted("a", "client_gone") == 0
+
+
+def test_an_upstream_that_never_says_anything_is_given_up_after_a_mebibyte(stage):
+    """What comes before the first content is held, so that another may still answer."""
+    taken = 0
+
+    def empties():
+        nonlocal taken
+        yield role()
+        for _ in range(1_000):
+            taken += 1
+            yield says("") * 100
+
+    scene = stage(ScriptedBackend("a", empties()), ScriptedBackend("b", talks("Hello")))
+
+    attempts, blocks, error = stream_on(scene)
+
+    assert error is None
+    assert texts(blocks) == ["Hello"]
+    assert outcomes(attempts) == [("a", "upstream_invalid_response"), ("b", "ok")]
+    assert taken * len(says("") * 100) < 2 * 1_048_576
 
 
 # --- whatever happens ----------------------------------------------------------------------------

@@ -186,3 +186,20 @@ def test_a_defect_of_ours_leaves_nothing_open(stage, stream):
 
     assert scene.incoming.facts["code"] == "internal_error"
     assert scene.attempts_counted("a", "internal_error") == 1
+
+
+def test_a_heartbeat_comes_at_most_a_third_late(stage, clock):
+    """Silence is noticed when the backend wakes up; it may have spoken just after its last look."""
+    beats = []
+
+    class Silent(ScriptedBackend):
+        def stream(self, call, model, wait, beat_s):
+            beats.append(beat_s)
+            yield from super().stream(call, model, wait, beat_s)
+
+    scene = stage(Silent("a", talks("x")).listing("m"))
+    outgoing = pipeline_on(scene).open(make_call(model="m", stream=True), scene.incoming)
+    outgoing.body.close()
+
+    [beat_s] = beats
+    assert beat_s <= WebSettings().heartbeat_s / 3

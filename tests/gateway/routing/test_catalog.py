@@ -109,6 +109,19 @@ def test_what_was_learnt_replaces_the_snapshot_whole(catalog_of):
     assert catalog.snapshot.find("llama") == (Target("a", "llama"),)
 
 
+def test_the_same_list_again_costs_no_new_snapshot(catalog_of, clock):
+    """Of 100,000 models one takes a quarter of a second, and every worker looks all the time."""
+    catalog = catalog_of(unseen("a"))
+    catalog.learn("a", cards("llama", "qwen"))
+    before = catalog.snapshot
+    clock.advance(30)
+
+    catalog.learn("a", cards("llama", "qwen"))
+
+    assert catalog.snapshot is before
+    assert catalog.health()["a"].checked_s == clock()
+
+
 def test_a_model_that_is_gone_is_forgotten(catalog_of):
     catalog = catalog_of(unseen("a"))
     catalog.learn("a", cards("llama", "qwen"))

@@ -55,6 +55,15 @@ def test_every_scheme_of_a_backend_is_taken(url):
     assert urls(GATEWAY_UPSTREAMS=f"a={url}")["a"] == url
 
 
+@pytest.mark.parametrize(
+    ("scheme", "taken"),
+    [("HTTP", "http"), ("HTTPS", "https"), ("Ollama+HTTPS", "ollama+https"), ("MLX", "mlx")],
+)
+def test_the_case_of_a_scheme_does_not_matter(scheme, taken):
+    """HTTPS taken for HTTP would send keys in the clear."""
+    assert urls(GATEWAY_UPSTREAMS=f"a={scheme}://Host/V1")["a"] == f"{taken}://Host/V1"
+
+
 def test_a_value_may_hold_equal_signs():
     assert urls(GATEWAY_UPSTREAMS="a=http://h/v1?x=y")["a"] == "http://h/v1?x=y"
 
@@ -66,6 +75,17 @@ def test_keys_go_to_their_upstreams():
 
     assert problems == []
     assert (found["a"].api_key, found["b"].api_key) == ("", "sk-1,=")
+
+
+def test_keys_may_stand_one_on_a_line():
+    """As a secret's file has them; inside a header a line break would begin another one."""
+    found, problems = read(
+        GATEWAY_UPSTREAMS="a=http://h:1;b=http://h:2",
+        GATEWAY_UPSTREAM_API_KEYS="a=key-of-a\r\nb=key-of-b\n",
+    )
+
+    assert problems == []
+    assert (found["a"].api_key, found["b"].api_key) == ("key-of-a", "key-of-b")
 
 
 def test_limits_come_from_the_settings():
@@ -86,11 +106,13 @@ def test_limits_come_from_the_settings():
     [
         ("OLLAMA_BASE_URL", "http://h:11434", "ollama", "ollama://h:11434"),
         ("OLLAMA_BASE_URL", "https://h", "ollama", "ollama+https://h"),
+        ("OLLAMA_BASE_URL", "HTTPS://h", "ollama", "ollama+https://h"),
         ("OLLAMA_BASE_URL", "h:11434", "ollama", "ollama://h:11434"),
         ("OLLAMA_BASE_URL", "http://h:11434/v1", "ollama", "ollama://h:11434/v1"),
         ("MLX_BASE_URL", "http://h:10240/v1", "mlx", "mlx://h:10240/v1"),
         ("MLX_BASE_URL", "h:10240", "mlx", "mlx://h:10240"),
         ("MLX_BASE_URL", "https://h/v1", "mlx", "https://h/v1"),
+        ("MLX_BASE_URL", "HTTPS://h/v1", "mlx", "https://h/v1"),
         ("DEFAULT_BACKEND", "ollama", "ollama", "ollama://127.0.0.1:11434"),
         ("GATEWAY_DEFAULT_UPSTREAM", "mlx", "mlx", "mlx://127.0.0.1:10240/v1"),
     ],
@@ -189,6 +211,15 @@ def test_a_key_for_nobody_is_told_without_the_key():
     assert len(problems) == 2
     assert all(line.startswith("GATEWAY_UPSTREAM_API_KEYS") for line in problems)
     assert "sk-" not in "".join(problems)
+
+
+@pytest.mark.parametrize("key", ["ключ", "gehe\u00efm", "a\tb", "a\rb", "a\x00b", "\udcff"])
+def test_a_key_that_no_header_may_carry_is_told_without_the_key(key):
+    _, problems = read(GATEWAY_UPSTREAMS="a=http://h", GATEWAY_UPSTREAM_API_KEYS=f"a={key}")
+
+    assert problems == [
+        "GATEWAY_UPSTREAM_API_KEYS: the key of 'a' has characters that no header may carry"
+    ]
 
 
 def test_a_default_upstream_that_is_none_is_told_with_the_nearest_name():

@@ -130,6 +130,22 @@ def test_every_failure_is_the_json_envelope(client, method, path, status, code):
     assert int(answer.headers["Content-Length"]) == len(answer.data)
 
 
+@pytest.mark.parametrize(("has_key", "status"), [(False, 401), (True, 200)])
+def test_a_body_is_asked_for_only_when_the_caller_may_send_one(app, headers, has_key, status):
+    """``100 Continue`` before a 401 would make the caller send for nothing."""
+    continued = []
+    more = {"gateway.continue": lambda: continued.append(True)}
+    if has_key:
+        more["HTTP_AUTHORIZATION"] = headers["Authorization"]
+
+    answer = ask(
+        app.wsgi_app, "POST", "/v1/chat/completions", body=orjson.dumps(CHAT), **more
+    )  # fmt: skip
+    answer.close()
+
+    assert (answer.status, len(continued)) == (status, has_key)
+
+
 @pytest.mark.T(25)
 @pytest.mark.parametrize("path", ["//v1/models", "/v1//models", "/v1/models/", "/nowhere", "/"])
 def test_no_answer_repeats_the_host_of_its_request(client, headers, path):
@@ -266,6 +282,19 @@ def test_a_stream_counts_until_it_is_closed(app, headers):
     answer.close()
 
     assert edge.in_flight == 0
+
+
+@pytest.mark.parametrize(("size", "counts"), [(60_000, 0), (3_000_000, 1)])
+def test_an_answer_that_the_kernel_cannot_take_at_once_counts_until_it_is_sent(size, counts):
+    """Readers that do not read would else hold more answers than may be in flight."""
+    edge, seen = edge_over(lambda incoming: json_answer(b"x" * size))
+
+    answer = ask(edge)
+    before = (edge.in_flight, len(seen))
+    answer.close()
+
+    assert before == (counts, 1 - counts)
+    assert (edge.in_flight, seen) == (0, [("/it", 200, None)])
 
 
 def test_a_finished_stream_is_closed_once_and_reported_once():

@@ -326,6 +326,82 @@ def test_a_connection_that_is_silent_too_long_is_closed(make_worker, listener):
         serving.get(timeout=WAIT_S)
 
 
+def test_a_connection_whose_request_has_come_is_not_closed_though_nobody_has_read_it(
+    make_worker, listener
+):
+    """Only this process was too busy; the caller would see its request cut."""
+    worker = make_worker(keepalive=1)
+    with connection() as (server, plain), gevent.socket.socket(fileno=plain.detach()) as client:
+        serving = gevent.spawn(worker.handle, listener, server, ("127.0.0.1", 5))
+        gevent.sleep(0)
+        worker._idle[server] -= 1.1
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+        worker._close_idle()
+
+        assert b"200 OK" in read_all(client)
+        serving.get(timeout=WAIT_S)
+
+
+# --- fairness ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("framing", "rest"),
+    [
+        ("Content-Length: 99999999999", b"x" * 1_000_000),
+        ("Transfer-Encoding: chunked", b"1\r\nx\r\n" * 200_000),
+    ],
+    ids=["length", "chunks"],
+)
+def test_a_body_that_nobody_read_is_not_read_to_its_end(worker, listener, framing, rest):
+    with connection() as (server, plain), gevent.socket.socket(fileno=plain.detach()) as client:
+        serving = gevent.spawn(worker.handle, listener, server, ("127.0.0.1", 5))
+        client.sendall(f"GET / HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n".encode() + rest)
+
+        answer = read_all(client)
+        client.close()
+        serving.get(timeout=WAIT_S)
+
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert answer.endswith(b"\r\n\r\nhello")
+
+
+def test_a_broken_body_behind_an_answer_gets_no_second_answer(talk, house):
+    answer = talk(b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n" + GET)
+
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert len(house.environs) == 1
+
+
+@pytest.mark.parametrize("busy", ["requests", "chunks"])
+def test_a_connection_that_is_never_idle_lets_the_others_run(worker, house, listener, busy):
+    """Turns, not seconds: each is a request, or as much of a body as is read at once."""
+    if busy == "requests":
+        sent = GET * 2_000
+    else:
+        sent = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        sent += b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n"
+    with connection() as (server, plain), connection() as (other, plain_other):
+        client = gevent.socket.socket(fileno=plain.detach())
+        served = gevent.spawn(worker.handle, listener, server, ("127.0.0.1", 5))
+        sending = gevent.spawn(client.sendall, sent)
+        reading = gevent.spawn(read_all, client)
+        gevent.spawn(worker.handle, listener, other, ("127.0.0.1", 6))
+        gevent.sleep(0.01)
+        before = len(house.environs)
+
+        plain_other.sendall(GET.replace(b"hello", b"other"))
+        gevent.socket.wait_read(plain_other.fileno(), timeout=WAIT_S)
+
+        place = [one["PATH_INFO"] for one in house.environs].index("/other")
+        assert place - before < 10
+        assert not served.ready()
+        client.shutdown(gevent.socket.SHUT_WR)
+        gevent.killall([served, sending, reading])
+        client.close()
+
+
 def test_a_stopping_worker_answers_and_closes(talk, worker):
     worker.alive = False
 
