@@ -23,6 +23,7 @@ from gateway.kernel.tokens import estimate
 
 _OBJECTS = {Kind.CHAT: "chat.completion.chunk", Kind.COMPLETION: "text_completion"}
 _MOST_TOKENS = 2**53
+_LATEST_S = 2**53
 _MOST_CHOICES = 128
 _ID_PREFIXES = {Kind.CHAT: "chatcmpl", Kind.COMPLETION: "cmpl"}
 Absent = msgspec.Raw | UnsetType | None
@@ -282,8 +283,7 @@ class Normaliser:
             if isinstance(offered_id, str) and offered_id
             else new_id(_ID_PREFIXES[self._kind])
         )
-        whole = isinstance(created, (int, float)) and not isinstance(created, bool) and created > 0
-        self._created = int(created) if whole else unix_seconds()  # type: ignore[arg-type]  # checked above
+        self._created = moment_of(created)
         self._heard_model = model if isinstance(model, str) else ""
         self._model = (
             self._public_model if self._renames or not self._heard_model else self._heard_model
@@ -314,6 +314,12 @@ class Normaliser:
             "choices": [], "usage": usage_json(self.settled_usage(), self._usage_said),
         }  # fmt: skip
         return frame(orjson.dumps(last)) + DONE
+
+
+def moment_of(created: Any) -> int:
+    """Return a reported moment in whole seconds; now when it is no sane one."""
+    known = isinstance(created, (int, float)) and not isinstance(created, bool)
+    return int(created) if known and 0 < created < _LATEST_S else unix_seconds()
 
 
 def usage_of(reported: Any) -> Usage | None:

@@ -17,10 +17,9 @@ from gateway.backends.chunks import (
     size_bytes,
     spoken_bytes,
 )
-from gateway.backends.normaliser import usage_json, usage_of
+from gateway.backends.normaliser import moment_of, usage_json, usage_of
 from gateway.backends.refusals import in_band
 from gateway.kernel.call import Call, Kind, Reply, Usage
-from gateway.kernel.clock import unix_seconds
 from gateway.kernel.errors import UpstreamInvalid
 from gateway.kernel.ids import new_id
 from gateway.kernel.tokens import estimate
@@ -127,7 +126,7 @@ def _repaired(body: bytes, call: Call, upstream_model: str) -> Reply:
         if isinstance(document.get("id"), str) and document["id"]
         else new_id(_PREFIXES[call.kind]),
         "object": _OBJECTS[call.kind],
-        "created": _whole(document.get("created")),
+        "created": moment_of(document.get("created")),
         "model": named,
         "choices": choices,
         "usage": usage_json(usage, said if isinstance(said, dict) and not usage.estimated else {}),
@@ -263,9 +262,3 @@ def json_object(body: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise UpstreamInvalid("The upstream answered JSON that is not an object.")
     return document
-
-
-def _whole(created: Any) -> int:
-    if isinstance(created, (int, float)) and not isinstance(created, bool) and created > 0:
-        return int(created)
-    return unix_seconds()

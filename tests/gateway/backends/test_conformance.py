@@ -82,11 +82,11 @@ class Candidate:
 def admit(upstream, make_pool, wait) -> Callable[[str], Candidate]:
     """A function that prepares a backend for the exam."""
 
-    def candidate(name: str) -> Candidate:
+    def candidate(name: str, first_byte_s: float = 2.0) -> Candidate:
         kind, speaker = BACKENDS.get(name), SPEAKERS[name]
         url = upstream.url(speaker.scheme)
         address = kind.http_url(url)
-        pool = make_pool(address, first_byte_s=2.0, idle_s=2.0) if address else None
+        pool = make_pool(address, first_byte_s=first_byte_s, idle_s=2.0) if address else None
         return Candidate(kind(an_upstream(name, url), pool), speaker, upstream, wait)
 
     return candidate
@@ -282,6 +282,29 @@ def test_the_total_time_bounds_every_backend(candidate, streamed):
         candidate.ask(call, model)
 
     assert perf_counter() - began_s < 1.0
+
+
+NETWORKED = sorted(name for name in SPEAKERS if SPEAKERS[name].networked)
+
+
+@pytest.mark.parametrize("name", NETWORKED)
+def test_an_answer_in_one_piece_may_come_after_the_time_for_a_first_byte(admit, name):
+    candidate = admit(name, first_byte_s=0.01)
+    said = candidate.speaker.answers["chat"]
+    candidate.upstream.script(0.15, *said.steps)
+
+    assert candidate.backend.reply(make_call(), said.model, candidate.wait).usage
+
+
+@pytest.mark.parametrize("name", NETWORKED)
+def test_a_stream_may_not(admit, name):
+    candidate = admit(name, first_byte_s=0.01)
+    model = candidate.prepare("silence")
+
+    with pytest.raises(UpstreamTimeout) as caught:
+        candidate.ask(make_call(stream=True), model)
+
+    assert caught.value.code == "upstream_first_token_timeout"
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["reply", "stream"])

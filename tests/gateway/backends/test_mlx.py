@@ -25,5 +25,11 @@ def test_developers_speak_as_system():
     assert [message["role"] for message in body["messages"]] == ["system", "user"]
 
 
+def test_everyone_else_speaks_as_they_do():
+    messages = [{"role": "user", "content": "Hi"}, {"role": "tool", "content": "42"}]
+
+    assert body_for(messages=messages)["messages"] == messages
+
+
 def test_its_scheme_means_plain_http():
     assert Mlx.http_url("mlx://mac.local:10240/v1") == "http://mac.local:10240/v1"

@@ -98,7 +98,15 @@ def test_a_text_under_another_name_gets_the_first_ones(later):
 
 
 @pytest.mark.parametrize(
-    "broken", [{"created": 0}, {}, dict.fromkeys(NAMES), dict.fromkeys(NAMES, ""), {"id": 5}]
+    "broken",
+    [
+        {"created": 0},
+        {"created": 1e30},
+        {},
+        dict.fromkeys(NAMES),
+        dict.fromkeys(NAMES, ""),
+        {"id": 5},
+    ],
 )
 def test_missing_names_are_made_up_once(broken):
     sent = [frame({**broken, "choices": orjson.loads(one[6:])["choices"]})

@@ -250,7 +250,8 @@ def test_streamed_thoughts_and_tool_calls(events):
 def test_a_completion_stream(events):
     text, finish, usage = events({"response": "a"}, {"response": "", **DONE}, kind=Kind.COMPLETION)
 
-    assert (text["object"], text["choices"][0]["text"]) == ("text_completion", "a")
+    assert text["object"] == "text_completion"
+    assert text["choices"] == [{"index": 0, "text": "a", "finish_reason": None}]
     assert finish["choices"][0] == {"index": 0, "text": "", "finish_reason": "stop"}
     assert usage["usage"]["total_tokens"] == 11
 
@@ -304,6 +305,13 @@ def test_garbage_in_a_stream_is_an_upstream_error(upstream, backend, wait, line)
     upstream.script(*stream(orjson.dumps(says("a")) + b"\n", line, content_type=NDJSON))
 
     with pytest.raises(UpstreamError):
+        list(backend.stream(make_call(stream=True), "m", wait, 5.0))
+
+
+def test_a_line_without_an_end_is_given_up_at_1_mib(upstream, backend, wait):
+    upstream.script(stream_head(NDJSON), chunk(b"x" * 1_100_000), Event())
+
+    with pytest.raises(UpstreamInvalid, match="1 MiB"):
         list(backend.stream(make_call(stream=True), "m", wait, 5.0))
 
 

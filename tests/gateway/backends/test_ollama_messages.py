@@ -120,6 +120,10 @@ def test_a_name_of_its_own_wins():
     assert message(role="tool", name="g", content="42")["tool_name"] == "g"
 
 
+def test_only_a_result_has_the_name_of_a_tool():
+    assert "tool_name" not in message(role="user", name="Ann", content="Hi")
+
+
 def test_a_result_of_an_unknown_call_has_no_name():
     assert "tool_name" not in message(role="tool", tool_call_id="call_z", content="42")
 

@@ -102,6 +102,11 @@ def test_an_address_without_a_path_means_v1(url, root):
     assert base_url(url) == root
 
 
+@pytest.mark.parametrize("url", ["http://h:1/v1", "https://h/v1"])
+def test_its_address_is_the_one_it_connects_to(url):
+    assert OpenAICompatible.http_url(url) == url
+
+
 def test_the_callers_fields_are_relayed_in_their_own_text():
     call = make_call(
         temperature=1.0, reasoning_effort="low", metadata={"a": [1, None]}, brand_new=True,

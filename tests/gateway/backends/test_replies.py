@@ -107,7 +107,7 @@ def test_a_missing_member_is_filled_in(lost):
     assert out["choices"] == CHAT["choices"]
 
 
-@pytest.mark.parametrize("created", [7.9, "7", None, True, -1, 0])
+@pytest.mark.parametrize("created", [7.9, "7", None, True, -1, 0, 1e30, float("nan")])
 def test_a_created_time_is_a_whole_number(created):
     assert type(told(chat(created=created))["created"]) is int
 

@@ -30,6 +30,15 @@ def test_the_upstream_is_asked_for_its_own_name_of_the_model(snapshot):
     assert plan.targets == (Target("llama3.1", "org/Model"),)
 
 
+def test_of_several_upstreams_that_serve_it_the_pinned_ones_name_counts(catalog_of):
+    both = catalog_of(
+        ScriptedBackend("a", serves={"chat": "a-model"}),
+        ScriptedBackend("b", serves={"chat": "b-model"}),
+    ).snapshot
+
+    assert pinned(make_call(model="chat", pinned="b"), both).targets == (Target("b", "b-model"),)
+
+
 def test_a_short_name_is_completed(snapshot):
     plan = pinned(make_call(model="qwen", pinned="ollama"), snapshot)
 
