@@ -53,6 +53,11 @@ _NO_MODEL = re.compile(
     r"|(?:unknown|invalid) model|no such model|not found.*\bmodel\b|pinned to "
     r"|cached snapshot folder"
 )
+_NOTHING_SAID = re.compile(
+    r"(?i)|(?:404:? )?(?:the requested )?(?:url|resource|path|page|route|method|endpoint)?\W*"
+    r"(?:was |is )?not (?:found|allowed|implemented|supported)\W*.{0,60}"
+)
+"""What servers say of an address they do not know; anything else is about the caller's request."""
 _POLICY = re.compile(r"(?i)content[ _-]?(?:filter|policy|management)")
 
 
@@ -102,7 +107,7 @@ def _rejected(status: int, message: str, code: str | None, param: str | None) ->
         return UpstreamRejected(shown, status=400, code="content_filter", param=param)
     if _NO_MODEL.search(text) or code == "model_not_found":
         return UpstreamRejected(shown, status=404, code="model_not_found", param="model")
-    if status in _NOT_SERVED:
+    if status in _NOT_SERVED and _NOTHING_SAID.fullmatch(message.strip()):
         return UpstreamInvalid(
             "The upstream does not serve this endpoint; check its configured URL.",
             details={"upstream_status": status},

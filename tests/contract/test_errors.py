@@ -23,7 +23,7 @@ BY_STATUS = [
     (401, openai.InternalServerError, 502, "upstream_auth"),
     (402, openai.InternalServerError, 502, "upstream_quota"),
     (403, openai.InternalServerError, 502, "upstream_auth"),
-    (404, openai.InternalServerError, 502, "upstream_invalid_response"),
+    (404, openai.NotFoundError, 404, "shore_404"),
     (408, openai.InternalServerError, 504, "upstream_timeout"),
     (409, openai.ConflictError, 409, "shore_409"),
     (413, openai.APIStatusError, 413, "shore_413"),

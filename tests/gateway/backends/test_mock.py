@@ -22,6 +22,7 @@ from gateway.kernel.errors import (
     UpstreamCut,
     UpstreamError,
     UpstreamInvalid,
+    UpstreamRejected,
     UpstreamReset,
     UpstreamUnreachable,
 )
@@ -219,7 +220,7 @@ def test_vectors_can_be_shorter(wait, asked, size):
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(500, UpstreamError), (401, UpstreamCredential), (429, UpstreamBusy), (404, UpstreamInvalid)],
+    [(500, UpstreamError), (401, UpstreamCredential), (429, UpstreamBusy), (404, UpstreamRejected)],
 )
 def test_a_status_fails_before_any_content(wait, status, kind):
     for ask in (reply, stream):

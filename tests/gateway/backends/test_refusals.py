@@ -109,6 +109,26 @@ def test_whatever_is_said_becomes_one_of_our_errors(body, status):
 
 
 @pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (b"", UpstreamInvalid),
+        (b"Not Found", UpstreamInvalid),
+        (b'{"detail":"Not Found"}', UpstreamInvalid),
+        (b'{"error":"404 page not found"}', UpstreamInvalid),
+        (
+            b'{"error":{"message":"The requested URL was not found on the server."}}',
+            UpstreamInvalid,
+        ),
+        (b'{"detail":"Method Not Allowed"}', UpstreamInvalid),
+        (b'{"error":"Only \'text\' content type is supported."}', UpstreamRejected),
+        (b'{"error":"Cannot apply chat template to an empty conversation."}', UpstreamRejected),
+    ],
+)
+def test_a_404_that_says_what_is_wrong_with_the_request_is_passed_through(said, kind):
+    assert type(refusal(404, said)) is kind
+
+
+@pytest.mark.parametrize(
     ("status", "kind", "shown", "code", "falls_back"),
     [
         (301, UpstreamInvalid, 502, "upstream_invalid_response", True),
