@@ -110,6 +110,8 @@ def post_worker_init(worker):
     start(worker.wsgi)
     gc.collect()
     gc.freeze()
+    # A request makes no cycles worth looking for every 700 objects; the search costs 3 % of it.
+    gc.set_threshold(20_000, 20, 50)
 
 
 def worker_exit(_server, worker):

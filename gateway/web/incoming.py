@@ -61,7 +61,10 @@ class Incoming:
     def wait(self) -> Wait:
         """Return this request's sleeper, which watches the caller's connection from now on."""
         if self._wait is None:
-            self._wait = Wait(self.environ.get("gunicorn.socket"))
+            environ = self.environ
+            self._wait = Wait(
+                environ.get("gunicorn.socket"), watcher=environ.get("gateway.client_watcher")
+            )
         return self._wait
 
     def caller(self) -> Principal:

@@ -39,6 +39,8 @@ class Wait:
 
     Args:
         client: The caller's socket; None where there is none (tests, background work).
+        watcher: Of that socket, made once for the whole connection: a new one for each request
+            costs two system calls. Stopped here, closed by its owner.
 
     Shared: Belongs to the greenlet of one request; the hub only switches its waiter.
     """
@@ -48,13 +50,16 @@ class Wait:
         "_client_watcher",
         "_clock",
         "_hub",
+        "_owns_watcher",
         "_pipelined",
         "_waiter",
         "gone",
         "wake_at_s",
     )
 
-    def __init__(self, client: Any = None, clock: Monotonic = monotonic) -> None:
+    def __init__(
+        self, client: Any = None, clock: Monotonic = monotonic, watcher: Any = None
+    ) -> None:
         self._hub = gevent.get_hub()
         self._client = client
         self._clock = clock
@@ -62,9 +67,10 @@ class Wait:
         self._pipelined = False
         self.wake_at_s = 0.0
         self.gone = False
-        self._client_watcher = None
+        self._owns_watcher = watcher is None
+        self._client_watcher = watcher
         if client is not None:
-            self._client_watcher = self._hub.loop.io(client.fileno(), _READ)
+            self._client_watcher = watcher or self._hub.loop.io(client.fileno(), _READ)
             self._client_watcher.start(self._client_stirred)
 
     def until(self, watcher: Watcher, wake_at_s: float) -> bool:
@@ -120,7 +126,8 @@ class Wait:
         watcher, self._client_watcher = self._client_watcher, None
         if watcher is not None:
             watcher.stop()
-            watcher.close()
+            if self._owns_watcher:
+                watcher.close()
 
     def tick(self, now_s: float) -> None:
         """Wake the sleeper when its moment has come. Called on the hub only."""

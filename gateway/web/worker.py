@@ -44,6 +44,7 @@ _LINGER_S = 1.0
 _UNREAD_BYTES = 65_536
 _FAIR_BYTES = 8_192
 _SWEEP_S = 0.5
+_READ = 1
 _STATUS_OF = {
     LimitRequestLine: (414, "URI Too Long"),
     LimitRequestHeaders: (431, "Request Header Fields Too Large"),
@@ -70,6 +71,7 @@ class GatewayWorker(GeventWorker):
         self.worker_connections += RESERVE
         self._open: dict[int, int] = {}
         self._idle: dict[Any, float] = {}
+        self._watchers: dict[Any, Any] = {}
         self._made: dict[int, Environments] = {}
         self._plain_cfg = PlainConfig(self.cfg)
 
@@ -107,6 +109,7 @@ class GatewayWorker(GeventWorker):
         resp = Answer(req, sock, self._plain_cfg)
         environ = environments.of(req, sock, addr)
         environ["gateway.force_close"] = resp.force_close
+        environ["gateway.client_watcher"] = self._watchers.get(sock)
         if not self.alive:
             resp.force_close()
         body: Iterable[bytes] = self.wsgi(environ, resp.start_response)
@@ -152,6 +155,14 @@ class GatewayWorker(GeventWorker):
         drain_in(max(self.cfg.graceful_timeout - DRAIN_MARGIN_S, self.cfg.graceful_timeout / 2))
 
     def _serve(self, environments: Environments, client: Any, addr: Any) -> None:
+        watcher = self._watchers[client] = gevent.get_hub().loop.io(client.fileno(), _READ)
+        try:
+            self._serve_requests(environments, client, addr)
+        finally:
+            del self._watchers[client]
+            watcher.close()
+
+    def _serve_requests(self, environments: Environments, client: Any, addr: Any) -> None:
         parser = get_parser(self._plain_cfg, Fair(client), addr)
         goes_on = True
         while goes_on:

@@ -1,6 +1,7 @@
 """The worker at one connection: gunicorn's real parser, real sockets, a small application."""
 
 import errno
+import socket
 import struct
 
 import gevent
@@ -437,7 +438,12 @@ def test_a_client_that_resets_is_no_error(worker, listener, notes):
     ("number", "logged"), [(errno.EPIPE, 0), (errno.ECONNRESET, 0), (None, 0), (errno.EIO, 1)]
 )
 def test_only_unusual_ends_of_a_connection_are_logged(worker, listener, notes, number, logged):
+    place, other = socket.socketpair()
+
     class Broken:
+        def fileno(self):
+            return place.fileno()
+
         def settimeout(self, seconds):
             """Reading breaks, not this."""
 
@@ -447,7 +453,8 @@ def test_only_unusual_ends_of_a_connection_are_logged(worker, listener, notes, n
         def close(self):
             """Nothing to close."""
 
-    worker.handle(listener, Broken(), ("127.0.0.1", 5))
+    with place, other:
+        worker.handle(listener, Broken(), ("127.0.0.1", 5))
 
     assert len(notes.errors) == logged
 
