@@ -15,9 +15,9 @@ from gateway.backends.ollama_messages import (
     object_in,
     objects_in,
 )
-from gateway.backends.refusals import in_band, refusal_of
+from gateway.backends.refusals import check, in_band
 from gateway.backends.replies import completion_reply, embeddings_reply, json_object
-from gateway.backends.transport import Pool, Response
+from gateway.backends.transport import Pool
 from gateway.kernel.call import Call, Kind, Reply
 from gateway.kernel.clock import unix_seconds
 from gateway.kernel.errors import UpstreamInvalid
@@ -30,7 +30,6 @@ _PATHS = {
     Kind.COMPLETION: b"/api/generate",
     Kind.EMBEDDINGS: b"/api/embed",
 }
-_OK = 200
 
 
 @BACKENDS.register("ollama")
@@ -57,7 +56,7 @@ class Ollama(Backend):
         """Return the finished answer; see ``Backend.reply``."""
         head, asked = self._message(call, model)
         response = self.pool.request(head, asked, wait, call.deadline, patient=True)
-        _check(response)
+        check(response)
         try:
             document = json_object(response.read(self.upstream.max_response_bytes))
         finally:
@@ -72,7 +71,7 @@ class Ollama(Backend):
         """Yield the answer's lines as OpenAI events; see ``Backend.stream``."""
         head, asked = self._message(call, model)
         response = yield from self.pool.opening(head, asked, wait, call.deadline, beat_s)
-        _check(response)
+        check(response)
         try:
             events = _Events(call.kind, model)
             rest = b""
@@ -116,16 +115,6 @@ class Ollama(Backend):
         if self._key:
             head += b"\r\nAuthorization: Bearer " + self._key.encode("latin-1")
         return head, orjson.dumps(request)
-
-
-def _check(response: Response) -> None:
-    """Close an answer that is a refusal, and raise what it means."""
-    if response.status == _OK:
-        return
-    try:
-        raise refusal_of(response.status, response.headers, response.read_refusal())
-    finally:
-        response.close()
 
 
 class _Events:

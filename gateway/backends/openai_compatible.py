@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from gateway.backends.base import BACKENDS, Backend, ModelCard, Probe, Upstream, listed, quoted
-from gateway.backends.refusals import refusal_of
+from gateway.backends.refusals import check
 from gateway.backends.replies import completion_reply, embeddings_reply
-from gateway.backends.transport import Pool, Response
+from gateway.backends.transport import Pool
 from gateway.kernel.call import Call, Kind, Reply
 from gateway.kernel.errors import UpstreamInvalid
 from gateway.web.wait import Wait
@@ -19,7 +19,6 @@ PATHS = {
     Kind.COMPLETION: "/completions",
     Kind.EMBEDDINGS: "/embeddings",
 }
-_OK = 200
 _LATEST_S = 2**53
 _ENDS = (b"data: [DONE]\n\n", b"data: [DONE]\r\n\r\n")
 _USAGE_WANTED = msgspec.Raw(b'{"include_usage":true}')
@@ -64,7 +63,7 @@ class OpenAICompatible(Backend):
         """Return the finished answer; see ``Backend.reply``."""
         head, asked = self._head(call), self.body_for(call, model)
         response = self.pool.request(head, asked, wait, call.deadline, patient=True)
-        self._check(response)
+        check(response)
         try:
             body = response.read(self.upstream.max_response_bytes)
         finally:
@@ -77,7 +76,7 @@ class OpenAICompatible(Backend):
         """Yield the upstream's own bytes; see ``Backend.stream``."""
         head, asked = self._head(call), self.body_for(call, model)
         response = yield from self.pool.opening(head, asked, wait, call.deadline, beat_s)
-        self._check(response)
+        check(response)
         last = b""
         try:
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
@@ -124,21 +123,6 @@ class OpenAICompatible(Backend):
         return b"%s%s\r\nx-request-id: %s" % (
             self._heads[call.kind], self._fixed, call.request_id.encode("ascii"),
         )  # fmt: skip
-
-    @staticmethod
-    def _check(response: Response) -> None:
-        """Close an answer that is a refusal, and raise what it means."""
-        is_plain = response.headers.get("content-encoding", "identity") == "identity"
-        if response.status == _OK and is_plain:
-            return
-        try:
-            if response.status == _OK:
-                raise UpstreamInvalid(
-                    "The upstream compressed its answer although it was asked not to."
-                )
-            raise refusal_of(response.status, response.headers, response.read_refusal())
-        finally:
-            response.close()
 
 
 def _with_usage(options: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from gateway.backends.transport import Response
 from gateway.kernel.clock import utc_now
 from gateway.kernel.errors import (
     UpstreamBusy,
@@ -59,6 +60,25 @@ _NOTHING_SAID = re.compile(
 )
 """What servers say of an address they do not know; anything else is about the caller's request."""
 _POLICY = re.compile(r"(?i)content[ _-]?(?:filter|policy|management)")
+
+
+def check(response: Response) -> None:
+    """Close an answer that is no plain 200, and raise what it means.
+
+    Raises:
+        UpstreamError: The refusal, or that the answer is compressed.
+    """
+    is_plain = response.headers.get("content-encoding", "identity") == "identity"
+    if response.status == HTTPStatus.OK and is_plain:
+        return
+    try:
+        if response.status == HTTPStatus.OK:
+            raise UpstreamInvalid(
+                "The upstream compressed its answer although it was asked not to."
+            )
+        raise refusal_of(response.status, response.headers, response.read_refusal())
+    finally:
+        response.close()
 
 
 def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
