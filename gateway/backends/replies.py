@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import orjson
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from gateway.backends.chunks import (
     FINISH_REASONS,
@@ -17,14 +17,13 @@ from gateway.backends.chunks import (
     size_bytes,
     spoken_bytes,
 )
-from gateway.backends.normaliser import moment_of, usage_json, usage_of
+from gateway.backends.normaliser import Absent, moment_of, usage_json, usage_of
 from gateway.backends.refusals import in_band
 from gateway.kernel.call import Call, Kind, Reply, Usage
 from gateway.kernel.errors import UpstreamInvalid
 from gateway.kernel.ids import new_id
 from gateway.kernel.tokens import estimate
 
-Absent = msgspec.Raw | UnsetType | None
 _PREFIXES = {Kind.CHAT: "chatcmpl", Kind.COMPLETION: "cmpl"}
 _OBJECTS = {Kind.CHAT: "chat.completion", Kind.COMPLETION: "text_completion"}
 

@@ -68,7 +68,7 @@ class Wait:
         self.wake_at_s = 0.0
         self.gone = False
         self._owns_watcher = watcher is None
-        self._client_watcher = watcher
+        self._client_watcher = None
         if client is not None:
             self._client_watcher = watcher or self._hub.loop.io(client.fileno(), _READ)
             self._client_watcher.start(self._client_stirred)
